@@ -1,0 +1,39 @@
+"""`perspective derive`: a declaration on the command line, the derivation as a sheet, LaTeX or JSON."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perspective.declaration import declare
+from perspective.derive import derive as derive_block
+from perspective.errors import InputError
+from perspective.files import write_text
+
+
+def derive(
+    cost: Annotated[str, typer.Argument(help='Cost of one weight, s = |w|: "alpha*s**2"')],
+    price: Annotated[str, typer.Option(help="Price of keeping a group")] = "1-alpha",
+    bound: Annotated[str | None, typer.Option(help="Box |w| <= BOUND; leave out for none")] = None,
+    latex: Annotated[bool, typer.Option("--latex", help="Only the regulariser's cases, as one LaTeX formula")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Every formula as text and LaTeX in one JSON object")] = False,
+    source: Annotated[str | None, typer.Option(help="Importable source text: numpy or torch")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen")] = None,
+) -> None:
+    """Derive big-M and perspective relaxation, the projected regulariser, its conjugate and its prox from one cost."""
+    if sum((latex, as_json, source is not None)) > 1:
+        raise InputError("choose one of --latex, --json and --source")
+    regularizer = derive_block(declare(cost, price, bound))
+    if as_json:
+        text = json.dumps(regularizer.to_json(), indent=2)
+    elif latex:
+        text = regularizer.latex()
+    elif source is not None:
+        text = regularizer.source(source)
+    else:
+        text = regularizer.explain()
+    if out is None:
+        print(text)
+    else:
+        write_text(out, text + "\n")

@@ -1,0 +1,46 @@
+"""Symbolic norms of one group, and the rule that turns a sum over the group's weights into them."""
+
+from typing import Any
+
+import sympy
+
+K, N = sympy.Symbol("k", integer=True, positive=True), sympy.Symbol("n", integer=True, positive=True)
+
+
+class norm(sympy.Function):  # noqa: N801  (printed in formulas, so it carries its mathematical name)
+    """norm(w, p) = (sum_k |w_k|^p)^(1/p); p = oo is the largest |w_k|. Positive by assumption (w = 0 is treated apart)."""
+
+    nargs = 2
+
+    def _eval_is_positive(self) -> bool:
+        return True
+
+    def _eval_is_finite(self) -> bool:
+        return True
+
+    def _latex(self, printer: Any, exp: str | None = None) -> str:
+        body = rf"\lVert {printer._print(self.args[0])} \rVert_{{{printer._print(self.args[1])}}}"
+        return body if exp is None else f"{body}^{{{exp}}}"
+
+
+def powers_of(expression: sympy.Expr, variable: sympy.Symbol) -> dict[sympy.Expr, sympy.Expr] | None:
+    """{exponent: coefficient} when `expression` is a sum of powers of `variable` (without a constant), else None."""
+    found: dict[sympy.Expr, sympy.Expr] = {}
+    for term in sympy.Add.make_args(sympy.expand(sympy.powsimp(sympy.expand(expression)))):
+        coefficient, rest = term.as_independent(variable, as_Add=False)
+        base, exponent = rest.as_base_exp()
+        if term == 0:
+            continue
+        if base != variable or exponent.has(variable):
+            return None
+        found[exponent] = found.get(exponent, sympy.Integer(0)) + coefficient
+    return found
+
+
+def total(expression: sympy.Expr, variable: sympy.Symbol, vector: sympy.Symbol) -> sympy.Expr:
+    """sum_k expression(|vector_k|): through norms when it is a sum of powers, else as a sympy Sum over k = 1..n."""
+    powers = powers_of(expression, variable)
+    if powers is not None:
+        return sympy.Add(*(c * norm(vector, p) ** p for p, c in powers.items()))
+    element = sympy.Abs(sympy.IndexedBase(vector.name)[K])
+    return sympy.Sum(expression.subs(variable, element), (K, 1, N))

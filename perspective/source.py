@@ -1,0 +1,397 @@
+"""Write a derived regulariser as readable source text for numpy or torch; the numbers of the package come from this text.
+
+One template serves both, because both libraries share the names it uses; only reductions, parameters and the error state
+differ. Neither library is imported here.
+"""
+
+import re
+from keyword import iskeyword
+from string import Template
+
+import sympy
+from sympy.printing.pycode import PythonCodePrinter
+
+from perspective.block import IndicatorBlock
+from perspective.errors import InputError
+from perspective.norms import norm
+from perspective.projection import Projection
+from perspective.scalar import ScalarCalculus
+
+TARGETS = ("numpy", "torch")
+RESERVED = {"v", "w", "z", "step", "theta", "xp", "quiet"}  # names the public functions use before the parameters
+
+
+def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Projection, target: str) -> str:
+    """Source text of one module with value, indicator, conjugate, prox, gradient and zero_threshold; needs only `target`."""
+    if target not in TARGETS:
+        raise InputError(f"no source for {target!r}; choose one of {', '.join(TARGETS)}")
+    names = block.parameters
+    reserved = [n for n in names if n in RESERVED or n.startswith("_") or not n.isidentifier() or iskeyword(n)]
+    if reserved:
+        raise InputError(f"the parameter name {reserved[0]!r} cannot stand in source text; rename the symbol")
+    printer = _Printer()
+    unpack = f"    {', '.join(names)}{',' if len(names) == 1 else ''} = theta\n" if names else ""
+
+    def scalar_body(expression: sympy.Expr) -> str:
+        used = {symbol.name for symbol in expression.free_symbols} - {block.weight.name}
+        return (unpack if used else "") + "    return " + printer.doprint(expression)
+
+    def elementwise_body(expression: sympy.Expr) -> str:
+        constant = block.weight not in expression.free_symbols
+        return scalar_body(expression) + (f" + xp.zeros_like({block.weight.name})" if constant else "")
+
+    fields = {
+        "declaration": f"cost {block.cost}, price {block.price}, bound {block.bound}",
+        "signature": ", *, " + ", ".join(names) if names else "",
+        "parameters": ", ".join(names) if names else "(none here)",
+        "s": block.weight.name,
+        "cost": elementwise_body(block.cost),
+        "slope": elementwise_body(scalar.slope),
+        "curvature": elementwise_body(scalar.curvature),
+        "legendre": elementwise_body(scalar.legendre),
+        "floor": scalar_body(scalar.slope_at_zero),
+        "price": scalar_body(block.price),
+        "bound": scalar_body(sympy.oo if block.bound is None else block.bound),
+        "root": NUMERIC_ROOT if scalar.affine is None else AFFINE_ROOT,
+        "stationary": _stationary_body(projection, printer, unpack),
+        "theta": "(" + "".join(f"_parameter({name}, LIKE), " for name in names).rstrip() + ")",
+    }
+    text = Template(HEADERS[target] + BODY).substitute(fields)
+    return re.sub(r"theta_like\((\w)\)", lambda m: fields["theta"].replace("LIKE", m[1]), text)
+
+
+def _stationary_body(projection: Projection, printer: "_Printer", unpack: str) -> str:
+    expression = projection.stationary
+    if expression is None:
+        return NUMERIC_STATIONARY
+    atoms = sorted(expression.atoms(norm), key=sympy.default_sort_key)
+    if not atoms:
+        return "    return xp.zeros_like(_max(a))"
+    # norms are named before the parameters are unpacked: a parameter may be called a
+    lines = [f"    _norm{i} = _norm(a, {_exponent(atom.args[1])})\n" for i, atom in enumerate(atoms)]
+    named = expression.subs({atom: sympy.Symbol(f"_norm{i}", positive=True) for i, atom in enumerate(atoms)})
+    return "".join(lines) + unpack + "    return " + printer.doprint(named)
+
+
+def _exponent(p: sympy.Expr) -> str:
+    return str(p) if p.is_Integer else repr(float(p))
+
+
+class _Printer(PythonCodePrinter):
+    """Prints a scalar expression with the functions of `xp`, which numpy and torch share."""
+
+    def _print_Pow(self, expr: sympy.Expr, rational: bool = False) -> str:
+        if expr.exp == sympy.Rational(1, 2):
+            return f"xp.sqrt({self._print(expr.base)})"
+        if expr.exp == sympy.Rational(-1, 2):
+            return f"1/xp.sqrt({self._print(expr.base)})"
+        if expr.exp == -1:
+            return f"1/({self._print(expr.base)})"
+        return f"({self._print(expr.base)})**({self._print(expr.exp)})"
+
+    def _print_Exp1(self, expr: sympy.Expr) -> str:
+        return "2.718281828459045"
+
+    def _print_Infinity(self, expr: sympy.Expr) -> str:
+        return "xp.inf"
+
+    def _print_Pi(self, expr: sympy.Expr) -> str:
+        return "3.141592653589793"
+
+    def _print_Function(self, expr: sympy.Expr) -> str:
+        name = {"Abs": "abs", "log": "log"}.get(expr.func.__name__, expr.func.__name__)
+        if name not in ("abs", "exp", "log", "sinh", "cosh", "tanh", "sin", "cos", "atan", "asinh", "acosh", "sign"):
+            raise InputError(
+                f"the cost uses {expr.func.__name__}, which has no numeric form here; use powers, exp, log or cosh"
+            )
+        return f"xp.{name}({', '.join(self._print(x) for x in expr.args)})"
+
+    _print_exp = _print_log = _print_sinh = _print_cosh = _print_tanh = _print_Abs = _print_Function  # noqa: N815
+    _print_asinh = _print_acosh = _print_atan = _print_sin = _print_cos = _print_sign = _print_Function
+
+
+HEADERS = {
+    "numpy": '''"""Projected perspective regulariser: $declaration. Needs numpy only.
+
+Arrays w, z, v have shape (..., n): one group per row. step and the parameters $parameters are floats, or arrays of
+shape (..., 1): one number per row. See the functions' docstrings; formulas are derived from the declaration above.
+"""
+
+import numpy as xp
+
+
+def _parameter(x, like):
+    return xp.asarray(x, dtype=like.dtype)
+
+
+def _sum(x):
+    return xp.sum(x, axis=-1, keepdims=True)
+
+
+def _max(x):
+    return xp.max(x, axis=-1, keepdims=True)
+
+
+quiet = xp.errstate(all="ignore")  # overflow to inf is meant below; answers stay right
+''',
+    "torch": '''"""Projected perspective regulariser: $declaration. Needs torch only.
+
+Tensors w, z, v have shape (..., n): one group per row. step and the parameters $parameters are floats, or tensors of
+shape (..., 1): one number per row. See the functions' docstrings; formulas are derived from the declaration above.
+"""
+
+import torch as xp
+
+
+def _parameter(x, like):
+    return x.to(like) if isinstance(x, xp.Tensor) else like.new_full((), x)
+
+
+def _sum(x):
+    return xp.sum(x, dim=-1, keepdim=True)
+
+
+def _max(x):
+    return xp.amax(x, dim=-1, keepdim=True)
+
+
+quiet = xp.no_grad()
+''',
+}
+
+AFFINE_ROOT = """    excess = a - step * _floor(theta)
+    return xp.where(excess > 0, excess / (y + step * _curvature(a, theta)), xp.zeros_like(a))"""
+
+NUMERIC_ROOT = """    active = a > step * _floor(theta)
+    low, high = xp.zeros_like(a + y), xp.ones_like(a + y)
+    for _ in range(1100):  # double until the root is bracketed (or the argument is infinite)
+        short = active & ~(y * high + step * _slope(high, theta) >= a) & (high < xp.inf)  # nan: too large for phi
+        if not bool(short.any()):
+            break
+        low, high = xp.where(short, high, low), xp.where(short, 2 * high, high)
+    s = xp.where(active, high, xp.zeros_like(high))
+    for turn in range(300):  # Newton, inside the bracket or else its middle: geometric when the bracket spans magnitudes
+        excess = y * s + step * _slope(s, theta) - a
+        low, high = xp.where(excess < 0, s, low), xp.where(excess < 0, high, s)
+        low, high = xp.where(active, low, xp.zeros_like(low)), xp.where(active, high, xp.zeros_like(high))
+        new = s - excess / (y + step * _curvature(s, theta))
+        middle = xp.where(low > 0, xp.sqrt(low) * xp.sqrt(high), high / 16)
+        new = xp.where((new >= low) & (new <= high) & (turn < 60), new, middle)
+        rough = active & (xp.abs(excess) > 2 * EPSILON(a) * a) & (high < xp.inf)  # else at the level of rounding
+        new = xp.where(rough, new, s)
+        moved, s = xp.abs(new - s), new
+        if not bool((moved > 2 * EPSILON(a) * s).any()):
+            break
+    return s"""
+
+NUMERIC_STATIONARY = """    price = _price(theta)  # any y >= 1 is answered by 1: the caller cuts there
+    low, y = xp.zeros_like(_max(a)), xp.ones_like(_max(a))
+    high = y
+    full = _sum(_legendre(a, theta)) >= price
+    for turn in range(400):
+        scaled = a / y
+        excess = price - _sum(xp.where(a > 0, _legendre(scaled, theta), xp.zeros_like(a)))
+        bend = _sum(xp.where(a > 0, scaled * scaled * _curvature(scaled, theta), xp.zeros_like(a))) / y
+        below = ~(excess >= 0)  # an overflow to nan counts as below the root
+        low, high = xp.where(below, y, low), xp.where(below, high, y)
+        new = y - excess / bend
+        middle = xp.where(low > 0, xp.sqrt(low) * xp.sqrt(high), high / 16)
+        new = xp.where((new >= low) & (new <= high) & (new > 0) & (turn < 100), new, middle)
+        new = xp.where(full | (xp.abs(excess) <= 4 * EPSILON(a) * price), y, new)
+        moved, y = xp.abs(new - y), new
+        if not bool((moved > 2 * EPSILON(a) * y).any()):
+            break
+    return y"""
+
+BODY = '''
+
+def EPSILON(x):
+    return xp.finfo(x.dtype).eps
+
+
+def _cost($s, theta):
+    """phi(s) for s >= 0."""
+$cost
+
+
+def _slope($s, theta):
+    """phi'(s)."""
+$slope
+
+
+def _curvature($s, theta):
+    """phi''(s)."""
+$curvature
+
+
+def _legendre($s, theta):
+    """s phi'(s) - phi(s): the conjugate of phi at phi'(s)."""
+$legendre
+
+
+def _floor(theta):
+    """phi'(0+): arguments of the conjugate below it give zero."""
+$floor
+
+
+def _price(theta):
+$price
+
+
+def _bound(theta):
+$bound
+
+
+def _norm(a, p):
+    """(sum_k a_k^p)^(1/p), scaled so that nothing overflows or underflows."""
+    top = _max(a)
+    top = xp.where(top > 0, top, xp.zeros_like(top) + 1)
+    return top * _sum((a / top) ** p) ** (1 / p)
+
+
+def _root(a, y, step, theta):
+    """The s >= 0 with y s + step phi'(s) = a, before the box cuts it."""
+$root
+
+def _conjugate_terms(a, y, step, theta):
+    """s_k(y) cut at the box, phi*((a - y s) / step), and minus its derivative in y."""
+    root, bound = _root(a, y, step, theta), _parameter(_bound(theta), a)
+    cut = root > bound
+    s = xp.where(cut, bound, root)
+    uncut, bend = _legendre(s, theta), _curvature(s, theta)
+    uncut = xp.where(s == xp.inf, s, uncut)  # beyond the steepest slope of phi
+    terms = xp.where(cut, bound * ((a - y * bound) / step) - _cost(bound, theta), xp.where(s > 0, uncut, xp.zeros_like(a)))
+    fall = xp.where(cut, bound * bound / step, xp.where(s > 0, s * s * (bend / (y + step * bend)), xp.zeros_like(a)))
+    return s, terms, fall
+
+
+def _scalar_conjugate(a, theta):
+    """phi*(a) over the box."""
+    return _conjugate_terms(a, xp.zeros_like(a), xp.ones_like(a), theta)[1]
+
+
+def _stationary(a, theta):
+    """The y at which no bound binds, sum_k L(a_k / y) = price, for rows a != 0; shape (..., 1)."""
+$stationary
+
+
+def _indicator(a, theta):
+    """y*, its lower bound from the box, and whether the row is all zero; shapes (..., 1)."""
+    top = _max(a)
+    zero = top == 0
+    smallest = top / _bound(theta)
+    a = xp.where(zero, xp.ones_like(a), a)
+    stationary = _stationary(a, theta)
+    y = xp.where(stationary > smallest, stationary, smallest)
+    return xp.where(zero, xp.zeros_like(top), xp.where(y < 1, y, xp.ones_like(top))), smallest, zero
+
+
+@quiet
+def indicator(w$signature):
+    """y*(w), shape (...,): the minimiser of the perspective over y in [0, 1]; 1 also outside the box."""
+    theta = theta_like(w)
+    return _indicator(xp.abs(w), theta)[0][..., 0]
+
+
+@quiet
+def value(w$signature):
+    """r(w), shape (...,): sum_k y phi(w_k / y) + price y at y = y*(w); inf outside the box."""
+    theta = theta_like(w)
+    a = xp.abs(w)
+    y, smallest, zero = _indicator(a, theta)
+    safe = xp.where(zero, xp.ones_like(y), y)
+    inside = _sum(_cost(a / safe, theta)) * y + _price(theta) * y
+    inside = xp.where(zero, xp.zeros_like(y), inside)
+    return xp.where(smallest > 1, xp.full_like(y, xp.inf), inside)[..., 0]
+
+
+@quiet
+def conjugate(z$signature):
+    """r*(z) = max(0, sum_k phi*(z_k) - price), shape (...,)."""
+    theta = theta_like(z)
+    a = xp.abs(z)
+    surplus = _sum(_scalar_conjugate(a, theta)) - _price(theta)
+    return xp.where(surplus > 0, surplus, xp.zeros_like(surplus))[..., 0]
+
+
+@quiet
+def gradient(w$signature):
+    """A subgradient of r, shape (..., n): zero at w = 0, undefined outside the box; ties for |w|_inf share equally."""
+    theta = theta_like(w)
+    a = xp.abs(w)
+    y, smallest, zero = _indicator(a, theta)
+    safe = xp.where(zero, xp.ones_like(y), y)
+    scaled = a / safe
+    held = (smallest == y) & (y < 1) & ~zero
+    pull = _price(theta) - _sum(xp.where(a > 0, _legendre(scaled, theta), xp.zeros_like(a)))
+    largest = xp.where(held & (a == _max(a)), xp.ones_like(a), xp.zeros_like(a))
+    ties = xp.where(held, _sum(largest), xp.ones_like(y))
+    through_box = xp.where(held, largest * pull / (_bound(theta) * ties), xp.zeros_like(a))
+    return xp.where(zero, xp.zeros_like(a), xp.sign(w) * (_slope(scaled, theta) + through_box))
+
+
+@quiet
+def prox(v, step$signature):
+    """argmin_w |w - v|^2 / 2 + step r(w), shape (..., n), with exact zeros.
+
+    The root of the nondecreasing F(y) = price - sum_k phi*((a_k - y s_k(y)) / step) by Newton from y = 0, kept in a
+    bracket; F(0) >= 0: the whole row is zero; F(1) <= 0: y = 1.
+    """
+    theta = theta_like(v)
+    step = _parameter(step, v)
+    a, price = xp.abs(v), _price(theta)
+    y = xp.zeros_like(_max(a))
+    s, terms, fall = _conjugate_terms(a, y, step, theta)
+    excess, bend = price - _sum(terms), _sum(fall)
+    zero = excess >= 0
+    full = price - _sum(_conjugate_terms(a, xp.ones_like(y), step, theta)[1]) <= 0
+    inside = ~(zero | full)
+    low, high = y, xp.ones_like(y)
+    for turn in range(200):
+        if not bool(inside.any()):
+            break
+        low, high = xp.where(excess < 0, y, low), xp.where(excess < 0, high, y)
+        new = y - excess / bend
+        middle = xp.where((low > 0) & (turn > 60), xp.sqrt(low) * xp.sqrt(high), (low + high) / 2)
+        new = xp.where((new >= low) & (new <= high) & (turn < 100), new, middle)
+        inside = inside & (xp.abs(excess) > 4 * EPSILON(a) * price)  # else at the level of rounding
+        new = xp.where(inside, new, y)
+        moved, y = xp.abs(new - y), new
+        inside = inside & (moved > 2 * EPSILON(a) * y)
+        s, terms, fall = _conjugate_terms(a, y, step, theta)
+        excess, bend = price - _sum(terms), _sum(fall)
+    y = xp.where(full, xp.ones_like(y), xp.where(zero, xp.zeros_like(y), y))
+    s = _conjugate_terms(a, y, step, theta)[0]
+    answer = xp.sign(v) * (y * s) + 0  # no negative zeros
+    answer = xp.where(zero, xp.zeros_like(a), answer)
+    return xp.where(xp.isnan(v) | xp.isnan(_sum(a)), v + _sum(v), answer)
+
+
+@quiet
+def zero_threshold(v$signature):
+    """T(v), shape (...,): the prox of v is zero exactly where step >= T; solves sum_k phi*(v_k / T) = price."""
+    theta = theta_like(v)
+    a, price = xp.abs(v), _price(theta)
+    top = _max(a)
+    none = top == 0
+    a = xp.where(none, xp.ones_like(a), a / xp.where(none, xp.ones_like(top), top))
+    low, high = xp.zeros_like(top), xp.ones_like(top)
+    for _ in range(1100):
+        short = _sum(_scalar_conjugate(a * high, theta)) < price
+        if not bool(short.any()):
+            break
+        low, high = xp.where(short, high, low), xp.where(short, 2 * high, high)
+    x = high
+    for turn in range(400):  # the sum is convex and increasing in x = 1/T: Newton from above descends to the root
+        s, terms, _fall = _conjugate_terms(a * x, xp.zeros_like(x), xp.ones_like(x), theta)
+        excess = _sum(terms) - price
+        low, high = xp.where(excess < 0, x, low), xp.where(excess < 0, high, x)
+        new = x - excess / _sum(a * s)
+        middle = xp.where(low > 0, xp.sqrt(low) * xp.sqrt(high), high / 16)
+        new = xp.where((new >= low) & (new <= high) & (new > 0) & (turn < 100), new, middle)
+        new = xp.where(xp.abs(excess) <= 4 * EPSILON(a) * price, x, new)
+        moved, x = xp.abs(new - x), new
+        if not bool((moved > 2 * EPSILON(a) * x).any()):
+            break
+    return xp.where(none, xp.zeros_like(top), top / x)[..., 0]
+'''

@@ -1,0 +1,82 @@
+"""Law 11: bad parameters and declarations raise one sentence that names the cure."""
+
+import numpy as np
+import pytest
+import sympy
+
+from perspective import IndicatorBlock, InputError, declare, derive
+from perspective.catalogue.spr import spr
+
+s = sympy.Symbol("s", positive=True)
+SPR = derive(spr())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "word"),
+    [
+        ({"alpha": 0.0, "M": 1.0}, "alpha is 0"),
+        ({"alpha": 1.0, "M": 1.0}, "price"),
+        ({"alpha": 1.5, "M": 1.0}, "price"),
+        ({"alpha": -0.1, "M": 1.0}, "alpha"),
+        ({"alpha": float("nan"), "M": 1.0}, "alpha"),
+        ({"alpha": 0.5, "M": 0.0}, "M is 0"),
+        ({"alpha": 0.5, "M": -2.0}, "M is -2"),
+        ({"alpha": 0.5, "M": float("inf")}, "M is inf"),
+        ({"alpha": "half", "M": 1.0}, "half"),
+        ({"alpha": 0.5}, "M is missing"),
+        ({"alpha": 0.5, "M": 1.0, "beta": 1.0}, "beta is unknown"),
+    ],
+)
+def test_bad_numbers(parameters, word):
+    with pytest.raises(InputError, match=word) as caught:
+        SPR.bind(**parameters)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cost", "price", "bound", "word"),
+    [
+        ("alpha*s**2 + 1", "c", None, "at s = 0"),
+        ("sqrt(s)", "c", None, "not convex"),
+        ("-s**2", "c", None, "convex"),
+        ("s**2", "-1", None, "must be positive"),
+        ("s**2", "s", None, "contains the weight"),
+        ("s**2", "c", "-1", "must be positive"),
+        ("0*s", "c", None, "needs a bound"),
+        ("s**", "c", None, "cannot read"),
+        ("open('x')", "c", None, "cannot read"),
+        ("s.__class__", "c", None, "cannot read"),
+        ("", "c", None, "cannot read"),
+    ],
+)
+def test_bad_declarations(cost, price, bound, word):
+    with pytest.raises(InputError, match=word):
+        derive(declare(cost, price, bound))
+
+
+def test_a_cost_that_is_convex_only_for_some_numbers_is_refused_with_the_point():
+    regularizer = derive(declare("s**4 - a*s**3 + s**2", "c", "M"))
+    assert regularizer.bind(a=0.1, c=1.0, M=1.0).price == 1.0
+    with pytest.raises(InputError, match=r"slope falls between 0\.\d+ and 0\.\d+"):
+        regularizer.bind(a=1.8, c=1.0, M=1.0)
+
+
+def test_a_symbol_is_a_parameter_whatever_its_assumptions():
+    plain = sympy.Symbol("alpha")
+    block = IndicatorBlock(cost=plain * sympy.Symbol("s") ** 2, weight=sympy.Symbol("s"), price=1 - plain)
+    assert block.parameters == ("alpha",)
+    assert block == IndicatorBlock(cost=spr(False).cost, weight=s, price=spr(False).price)
+
+
+def test_bad_arrays():
+    number = SPR.bind(alpha=0.5, M=1.0)
+    for call in (lambda: number.value(3.0), lambda: number.value(np.zeros((2, 0))), lambda: number.prox([1.0], 0.0)):
+        with pytest.raises(InputError):
+            call()
+    for step in (-1.0, np.inf, np.nan):
+        with pytest.raises(InputError, match="step"):
+            number.prox(np.ones(3), step)
+    with pytest.raises(InputError, match="step has shape"):
+        number.prox(np.ones((4, 3)), np.ones(3))
+    with pytest.raises(InputError, match="outside the box"):
+        number.gradient(np.array([2.0, 0.0]))

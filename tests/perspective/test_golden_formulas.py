@@ -1,0 +1,85 @@
+"""Derived formulas are symbolically equal to the published ones; a changed declaration changes them correctly."""
+
+import pytest
+import sympy
+
+from perspective import IndicatorBlock, InputError, declare, derive
+from perspective.norms import norm
+from perspective.relaxation import W
+
+ALPHA, BETA, C, M, TAU, Y = sympy.symbols("alpha beta c M tau y", positive=True)
+ONE, TWO, TOP = norm(W, 1), norm(W, 2), norm(W, sympy.oo)
+BELOW_ONE = {ALPHA: 1 / (1 + sympy.Symbol("q", positive=True))}  # 0 < alpha < 1 as an assumption sympy understands
+
+
+def same(left, right):
+    return sympy.simplify((left - right).subs(BELOW_ONE)) == 0
+
+
+def test_spr_has_the_three_published_cases():
+    whole, shared, boxed = derive(declare("alpha*s**2", "1-alpha", "M")).pieces
+    assert same(whole.value, ALPHA * TWO**2 + 1 - ALPHA)
+    assert same(shared.value, 2 * sympy.sqrt(ALPHA * (1 - ALPHA)) * TWO)
+    assert same(boxed.value, ALPHA * M * TWO**2 / TOP + (1 - ALPHA) * TOP / M)
+    assert same(shared.indicator, sympy.sqrt(ALPHA / (1 - ALPHA)) * TWO)
+    assert same(boxed.indicator, TOP / M)
+    assert whole.indicator == 1
+
+
+def test_without_a_box_it_is_the_reverse_huber_function():
+    """berHu of |w|_2: linear up to 1/kappa, then quadratic."""
+    whole, shared = derive(declare("alpha*s**2", "1-alpha")).pieces
+    edge = sympy.sqrt((1 - ALPHA) / ALPHA)
+    assert same(whole.value, ALPHA * (TWO**2 + edge**2))
+    assert same(shared.value, 2 * ALPHA * edge * TWO)
+
+
+def test_elastic_is_sparse_group_lasso_near_zero():
+    whole, shared, boxed = derive(declare("alpha*s**2 + beta*s", "c", "M")).pieces
+    assert same(shared.value, BETA * ONE + 2 * sympy.sqrt(ALPHA * C) * TWO)
+    assert same(whole.value, ALPHA * TWO**2 + BETA * ONE + C)
+    assert same(boxed.value, ALPHA * M * TWO**2 / TOP + BETA * ONE + C * TOP / M)
+
+
+def test_pure_price_is_the_maximum_norm():
+    _, boxed = derive(declare("0*s", "c", "M")).pieces
+    assert same(boxed.value, C * TOP / M)
+
+
+def test_power_is_the_p_norm_near_zero():
+    for p in (sympy.Rational(3, 2), sympy.Integer(3)):
+        s = sympy.Symbol("s", positive=True)
+        _, shared = derive(IndicatorBlock(ALPHA * s**p, s, C)).pieces
+        assert sympy.simplify(shared.indicator / (norm(W, p) * ((p - 1) * ALPHA / C) ** (1 / p))) == 1
+
+
+def test_prox_of_reverse_huber_in_closed_form():
+    solution = derive(declare("alpha*s**2", "1-alpha")).proximal.solution
+    published = sympy.sqrt(ALPHA / (1 - ALPHA)) * norm(sympy.Symbol("v"), 2) - 2 * ALPHA * TAU
+    assert same(solution, published)
+
+
+def test_big_m_and_perspective_of_spr():
+    relaxation = derive(declare("alpha*s**2", "1-alpha", "M")).relaxation
+    assert same(relaxation.perspective, ALPHA * TWO**2 / Y + (1 - ALPHA) * Y)
+    assert same(relaxation.big_m_projected, ALPHA * TWO**2 + (1 - ALPHA) * TOP / M)
+    assert relaxation.recession == sympy.oo
+
+
+def test_a_changed_declaration_changes_the_formulas():
+    plain, changed = (derive(declare(cost, "1-alpha", "M")) for cost in ("alpha*s**2", "alpha*s**2 + beta*s"))
+    assert same(changed.pieces[0].value - plain.pieces[0].value, BETA * ONE)
+    assert same(changed.pieces[2].value - plain.pieces[2].value, BETA * ONE)
+    assert changed.conjugate != plain.conjugate
+    assert "beta" in changed.explain()
+    assert "beta" not in plain.explain()
+
+
+def test_the_closure_at_zero_is_computed():
+    assert derive(declare("s**2/(1+s)", "c")).relaxation.recession == 1
+    assert derive(declare("alpha*s", "c", "M")).relaxation.recession == ALPHA
+
+
+def test_a_linear_cost_without_a_box_is_refused_with_the_reason():
+    with pytest.raises(InputError, match="price is never paid"):
+        derive(declare("alpha*s", "c"))
