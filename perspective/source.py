@@ -54,7 +54,7 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         "bound": scalar_body(sympy.oo if block.bound is None else block.bound),
         "root": NUMERIC_ROOT if scalar.affine is None else AFFINE_ROOT,
         "stationary": _stationary_body(projection, printer, unpack),
-        "theta": "(" + "".join(f"_parameter({name}, LIKE), " for name in names).rstrip() + ")",
+        "theta": "(" + ", ".join(f"_parameter({name}, LIKE)" for name in names) + (",)" if len(names) == 1 else ")"),
     }
     text = Template(HEADERS[target] + BODY).substitute(fields)
     return re.sub(r"theta_like\((\w)\)", lambda m: fields["theta"].replace("LIKE", m[1]), text)
@@ -86,8 +86,8 @@ class _Printer(PythonCodePrinter):
         if expr.exp == sympy.Rational(-1, 2):
             return f"1/xp.sqrt({self._print(expr.base)})"
         if expr.exp == -1:
-            return f"1/({self._print(expr.base)})"
-        return f"({self._print(expr.base)})**({self._print(expr.exp)})"
+            return f"1/{self.parenthesize(expr.base, 61)}"
+        return f"{self.parenthesize(expr.base, 61)}**{self.parenthesize(expr.exp, 61)}"
 
     def _print_Exp1(self, expr: sympy.Expr) -> str:
         return "2.718281828459045"
