@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sympy
 
 from perspective.block import IndicatorBlock
-from perspective.norms import total
+from perspective.norms import sides, total
 from perspective.scalar import ScalarCalculus, Z
 
 ZV = sympy.Symbol("z")
@@ -19,20 +19,31 @@ ZV = sympy.Symbol("z")
 class Conjugate:
     """scalar: phi*(z), z = |z_k|, with slope cut-off and box (s(z) solves phi'(s) = z where that has no closed form).
 
-    group: the conjugate r* of the regulariser.
+    negative: the same for z_k < 0 where the box has another side there, else None. group: the conjugate r*.
     """
 
     scalar: sympy.Expr
+    negative: sympy.Expr | None
     group: sympy.Expr
 
 
 def conjugate(block: IndicatorBlock, scalar: ScalarCalculus) -> Conjugate:
     """Assemble phi* with the box (linear beyond z = phi'(bound)) and the group's r*."""
-    s, bound = block.weight, block.bound
+    parts = [(_over_the_box(block, scalar, bound), vector) for bound, vector in sides(block, ZV)]
+    group = sympy.Add(*(total(formula, Z, vector, block.radial) for formula, vector in parts))
+    return Conjugate(parts[0][0], None if block.lower is None else parts[1][0], sympy.Max(0, group - block.price))
+
+
+def _over_the_box(block: IndicatorBlock, scalar: ScalarCalculus, bound: sympy.Expr | None) -> sympy.Expr:
+    s = block.weight
+    if bound == 0:
+        return sympy.Integer(0)
     cases = []
     free = scalar.conjugate
     if free is None:  # no closed form: phi*(z) = L(s) at the s with phi'(s) = z, written s(z)
         free = scalar.legendre.subs(s, sympy.Function("s", positive=True)(Z))
+        if scalar.steepest != sympy.oo:
+            free = sympy.Piecewise((free, Z < scalar.steepest), (sympy.oo, True))
     if scalar.slope_at_zero != 0:
         cases.append((sympy.Integer(0), Z <= scalar.slope_at_zero))
     if bound is None:
@@ -41,5 +52,4 @@ def conjugate(block: IndicatorBlock, scalar: ScalarCalculus) -> Conjugate:
         if scalar.legendre != 0:
             cases.append((free, Z <= scalar.slope.subs(s, bound)))
         cases.append((bound * Z - block.cost.subs(s, bound), True))
-    phi_star = sympy.Piecewise(*cases)
-    return Conjugate(phi_star, sympy.Max(0, total(phi_star, Z, ZV) - block.price))
+    return sympy.Piecewise(*cases)

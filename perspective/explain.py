@@ -16,15 +16,16 @@ def explain(regularizer: "Regularizer") -> str:
     """Markdown with LaTeX ($...$, $$...$$): every step from the declaration to the prox, each with its reason."""
     r, block, scalar = regularizer, regularizer.block, regularizer.scalar
     s = block.weight
-    box = "" if block.bound is None else rf",\quad |w_k| \le {_tex(block.bound)}\, y"
+    box = "" if not _has_box(r) else rf",\quad {_box(r, 'y')}"
     lines = [
         f"# Regulariser of the cost ${_tex(block.cost)}$ with price ${_tex(block.price)}$"
-        + (" and no box" if block.bound is None else f" and box ${_tex(block.bound)}$"),
+        + (f" and box ${_box(r, '')}$" if _has_box(r) else " and no box")
+        + (" (radial)" if block.radial else ""),
         "",
         "## 1. The declaration: a mixed-integer program",
         "",
         rf"A group $w \in \mathbb{{R}}^n$ is kept ($y = 1$) or removed ($y = 0$). Keeping it costs "
-        rf"$\sum_k \varphi(|w_k|) + c$ with $\varphi({_tex(s)}) = {_tex(block.cost)}$ and $c = {_tex(block.price)}$:",
+        rf"${_sum_of(r)} + c$ with $\varphi({_tex(s)}) = {_tex(block.cost)}$ and $c = {_tex(block.price)}$:",
         "",
         rf"$$\min_{{w, y}}\; L(w) + \lambda \Big[ {_tex(r.relaxation.big_m)} \Big],\qquad w = 0 \text{{ where }} y = 0"
         rf"{box},\quad y \in \{{0, 1\}}$$",
@@ -41,7 +42,7 @@ def explain(regularizer: "Regularizer") -> str:
         "group's $(w, y, \\text{cost})$: no formulation of one group is tighter.",
         "",
         rf"$$P(w, y) = {_tex(r.relaxation.perspective)},\qquad 0 < y \le 1"
-        + (f",\\quad {_tex(r.projection.smallest)} \\le y$$" if block.bound is not None else "$$"),
+        + (f",\\quad {_tex(r.projection.smallest)} \\le y$$" if r.projection.smallest != 0 else "$$"),
         "",
         _closure(r),
         "",
@@ -75,6 +76,11 @@ def explain(regularizer: "Regularizer") -> str:
         "",
         rf"$$\varphi^*(z) = {_tex(r.dual.scalar)}$$",
         "",
+        *(
+            []
+            if r.dual.negative is None
+            else [r"for $z \ge 0$, and on the other side of the box", "", rf"$${_tex(r.dual.negative)}$$", ""]
+        ),
         rf"$$r^*(z) = {_tex(r.dual.group)}$$",
         "",
         r"So $w = 0$ minimises $L(w) + \tau\, r(w)$ exactly where $\sum_k \varphi^*(|g_k| / \tau) \le c$, $g = \nabla L(0)$.",
@@ -146,6 +152,25 @@ def to_json(regularizer: "Regularizer") -> dict[str, Any]:
     }
 
 
+def _has_box(r: "Regularizer") -> bool:
+    return r.block.bound is not None or r.block.lower is not None
+
+
+def _box(r: "Regularizer", y: str) -> str:
+    block = r.block
+    upper = r"\infty" if block.bound is None else _tex(block.bound) + (rf"\, {y}" if y else "")
+    if block.radial:
+        return rf"\lVert w \rVert_2 \le {upper}"
+    if block.lower is None:
+        return rf"|w_k| \le {upper}"
+    lower = "0" if block.lower == 0 else "-" + _tex(block.lower) + (rf"\, {y}" if y else "")
+    return rf"{lower} \le w_k \le {upper}"
+
+
+def _sum_of(r: "Regularizer") -> str:
+    return r"\varphi(\lVert w \rVert_2)" if r.block.radial else r"\sum_k \varphi(|w_k|)"
+
+
 def _closure(r: "Regularizer") -> str:
     slope = r.relaxation.recession
     if slope == sympy.oo:
@@ -153,7 +178,7 @@ def _closure(r: "Regularizer") -> str:
             r"At $y = 0$ the closure is the recession function; $\varphi(s)/s \to \infty$, so only $w = 0$ is left there, "
             "at cost 0."
         )
-    value = total(slope * r.block.weight, r.block.weight, W)
+    value = total(slope * r.block.weight, r.block.weight, W, r.block.radial)
     return rf"At $y = 0$ the closure is the recession function, ${_tex(value)}$."
 
 
@@ -164,6 +189,10 @@ def _stationary(r: "Regularizer") -> str:
         return (
             f"The left side falls in $y$; its root ${_tex(IMPLICIT)}$ has no closed form and is found by a bracketed "
             f"Newton iteration.{floor}"
+        )
+    if r.projection.stationary == 0 and r.projection.smallest == 0:
+        return (
+            "The cost is linear: the perspective only grows with $y$, so $y = 0$ is best and the price is never paid."
         )
     if r.projection.stationary == 0:
         return f"The cost is linear: the perspective only grows with $y$, so the smallest feasible $y$ is best.{floor}"

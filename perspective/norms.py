@@ -4,11 +4,16 @@ from typing import Any
 
 import sympy
 
+from perspective.block import IndicatorBlock
+
 K, N = sympy.Symbol("k", integer=True, positive=True), sympy.Symbol("n", integer=True, positive=True)
 
 
 class norm(sympy.Function):  # noqa: N801  (printed in formulas, so it carries its mathematical name)
-    """norm(w, p) = (sum_k |w_k|^p)^(1/p); p = oo is the largest |w_k|. Positive by assumption (w = 0 is treated apart)."""
+    """norm(w, p) = (sum_k |w_k|^p)^(1/p); p = oo: the largest |w_k|; p = 0: how many are not zero.
+
+    Positive by assumption (w = 0 is treated apart).
+    """
 
     nargs = 2
 
@@ -37,10 +42,30 @@ def powers_of(expression: sympy.Expr, variable: sympy.Symbol) -> dict[sympy.Expr
     return found
 
 
-def total(expression: sympy.Expr, variable: sympy.Symbol, vector: sympy.Symbol) -> sympy.Expr:
-    """sum_k expression(|vector_k|): through norms when it is a sum of powers, else as a sympy Sum over k = 1..n."""
+def total(expression: sympy.Expr, variable: sympy.Symbol, vector: sympy.Symbol, radial: bool = False) -> sympy.Expr:
+    """sum_k expression(|vector_k|): through norms when it is a sum of powers, else as a sympy Sum over k = 1..n.
+
+    radial: expression(|vector|_2), a single term.
+    """
+    if radial:
+        return expression.subs(variable, norm(vector, 2))
     powers = powers_of(expression, variable)
     if powers is not None:
         return sympy.Add(*(c * norm(vector, p) ** p for p, c in powers.items()))
     element = sympy.Abs(sympy.IndexedBase(vector.name)[K])
     return sympy.Sum(expression.subs(variable, element), (K, 1, N))
+
+
+def share_of_box(block: IndicatorBlock, vector: sympy.Symbol) -> sympy.Expr:
+    """The smallest y that the box allows: |w|_inf / bound and its variants; 0 without a box."""
+    p = sympy.Integer(2) if block.radial else sympy.oo
+    shares = [norm(part, p) / bound for bound, part in sides(block, vector) if bound is not None and bound != 0]
+    return sympy.Max(*shares) if shares else sympy.Integer(0)
+
+
+def sides(block: IndicatorBlock, vector: sympy.Symbol) -> tuple[tuple[sympy.Expr | None, sympy.Symbol], ...]:
+    """(bound, part of the vector) on each side of the box: one, or two where the sides differ."""
+    if block.lower is None:
+        return ((block.bound, vector),)
+    above, below = (sympy.Symbol(f"{vector.name}_{side}") for side in "+-")
+    return ((block.bound, above), (block.lower, below))

@@ -115,8 +115,10 @@ def bind(regularizer: "Regularizer", parameters: Mapping[str, float]) -> Numeric
     substitution = {sympy.Symbol(name, positive=True): value for name, value in numbers.items()}
     price = _evaluate("price", block.price, substitution)
     bound = None if block.bound is None else _evaluate("bound", block.bound, substitution)
-    affine = regularizer.scalar.affine
-    quadratic = None if affine is None else (float(affine[0].subs(substitution)), float(affine[1].subs(substitution)))
+    formula = regularizer.scalar.quadratic
+    quadratic = (
+        None if formula is None else (float(formula[0].subs(substitution)), float(formula[1].subs(substitution)))
+    )
     functions = _compile(regularizer)
     bound_regularizer = NumericRegularizer(
         regularizer, MappingProxyType(numbers), price, bound, quadratic, MappingProxyType(functions)
@@ -166,6 +168,12 @@ def _refuse_bad_cost(r: NumericRegularizer) -> None:
     if falling.size:
         k = falling[0]
         raise InputError(f"the cost {text} is not convex: its slope falls between {s[k]:g} and {s[k + 1]:g}")
+    rise, width = np.diff(cost), np.diff(s)
+    slack = 1e-9 * (np.abs(cost[1:]) + slope[1:] * s[1:]) + 1e-14  # 1e-14: rounding of constants of size one
+    jumps = np.flatnonzero((rise < slope[:-1] * width - slack) | (rise > slope[1:] * width + slack))
+    if jumps.size:
+        k = jumps[0]
+        raise InputError(f"the cost {text} is not convex: it does not follow its slope from {s[k]:g} to {s[k + 1]:g}")
 
 
 def _array(x: ArrayLike, name: str) -> Array:

@@ -2,6 +2,8 @@
 
 With no bound on y active, y solves sum_k L(w_k / y) = price, L(s) = s phi'(s) - phi(s) (the derivative of the
 perspective in y set to zero). The box adds y >= |w|_inf / bound, and y <= 1 always holds.
+Where phi grows no faster than a line and there is no box, the sum can stay below the price for every y > 0: then y* = 0
+though w != 0, the price is not paid, and r is the recession function.
 """
 
 from dataclasses import dataclass
@@ -9,8 +11,7 @@ from dataclasses import dataclass
 import sympy
 
 from perspective.block import IndicatorBlock
-from perspective.errors import InputError
-from perspective.norms import norm, powers_of, total
+from perspective.norms import norm, powers_of, share_of_box, total
 from perspective.relaxation import Relaxation, W
 from perspective.scalar import ScalarCalculus, Y
 
@@ -46,25 +47,28 @@ class Projection:
 
 def project(block: IndicatorBlock, scalar: ScalarCalculus, relaxation: Relaxation) -> Projection:
     """Minimise the perspective over y in [|w|_inf / bound, 1], symbolically."""
-    if scalar.legendre == 0 and block.bound is None:
-        raise InputError(
-            f"the cost {block.cost} is linear: without a bound the indicator can go to 0 at no cost and the price is "
-            "never paid (the projection is the cost itself); give a bound, or add a strictly convex term"
-        )
     s = block.weight
-    slope_sum = total(sympy.expand(scalar.legendre.subs(s, s / Y)), s, W)
+    slope_sum = total(sympy.expand(scalar.legendre.subs(s, s / Y)), s, W, block.radial)
     stationary = _stationary_indicator(block, scalar)
     inner = IMPLICIT if stationary is None else stationary
-    smallest = sympy.Integer(0) if block.bound is None else norm(W, sympy.oo) / block.bound
+    smallest = share_of_box(block, W)
     boxed, free = smallest != 0, inner != 0
     one = sympy.Integer(1)
     largest = sympy.Max(smallest, inner) if boxed and free else smallest + inner
-    cases = [("kept whole", sympy.Ge(largest, 1), one)]
+    count = sympy.Integer(1) if block.radial else norm(W, 0)
+    unpaid = block.bound is None and scalar.steepest != sympy.oo
+    cases = [("kept whole", sympy.Ge(largest, 1), one)] if largest != 0 else []
     if free:
-        cases.append(("shared", sympy.And(smallest <= inner, inner < 1) if boxed else inner < 1, inner))
+        condition = sympy.And(smallest <= inner, inner < 1) if boxed else inner < 1
+        if unpaid:
+            condition = sympy.And(condition, scalar.legendre_top * count > block.price)
+        cases.append(("shared", condition, inner))
     if boxed:
         cases.append(("held by the box", sympy.And(inner < smallest, smallest < 1) if free else smallest < 1, smallest))
     pieces = tuple(Piece(name, condition, y, _value_at(relaxation, block, y)) for name, condition, y in cases)
+    if unpaid:
+        condition = scalar.legendre_top * count <= block.price
+        pieces += (Piece("price unpaid", condition, sympy.Integer(0), scalar.steepest * total(s, s, W, block.radial)),)
     return Projection(slope_sum - block.price, stationary, smallest, pieces)
 
 
@@ -83,12 +87,13 @@ def _stationary_indicator(block: IndicatorBlock, scalar: ScalarCalculus) -> symp
         return None
     if len(powers) == 1:
         ((p, coefficient),) = powers.items()
-        return norm(W, p) * (coefficient / block.price) ** (1 / p)
+        return norm(W, 2 if block.radial else p) * (coefficient / block.price) ** (1 / p)
     if len(powers) != 2 or not all(coefficient.is_positive for coefficient in powers.values()):
         return None
     low, high = sorted(powers, key=lambda p: (not p.is_number, p if p.is_number else str(p)))
     if sympy.simplify(high - 2 * low) == 0:
         # with x = y^-low: high_coefficient x^2 + low_coefficient x = price, and x > 0
-        b, a = powers[low] * norm(W, low) ** low, powers[high] * norm(W, high) ** high
+        first, second = (norm(W, 2 if block.radial else p) for p in (low, high))
+        b, a = powers[low] * first**low, powers[high] * second**high
         return ((b + sympy.sqrt(b**2 + 4 * a * block.price)) / (2 * block.price)) ** (1 / low)
     return None

@@ -11,7 +11,7 @@ import sympy
 
 from perspective.block import IndicatorBlock
 from perspective.conjugate import Conjugate
-from perspective.norms import norm, total
+from perspective.norms import norm, sides, total
 from perspective.projection import C
 from perspective.scalar import ScalarCalculus, T, V, Y, Z
 
@@ -40,35 +40,48 @@ class Proximal:
 
 def proximal(block: IndicatorBlock, scalar: ScalarCalculus, conjugate: Conjugate) -> Proximal:
     """Derive threshold and y-equation of the prox from the scalar calculus."""
-    s, bound, floor = block.weight, block.bound, scalar.slope_at_zero
-    at_zero = sympy.expand_power_base(conjugate.scalar.subs(Z, V / T))
-    threshold = sympy.Le(total(at_zero, V, VV), block.price)
+    s, floor = block.weight, scalar.slope_at_zero
+    formulas = [conjugate.scalar] + ([] if conjugate.negative is None else [conjugate.negative])
+    at_zero = sympy.Add(
+        *(
+            total(sympy.expand_power_base(formula.subs(Z, V / T)), V, part, block.radial)
+            for formula, (_, part) in zip(formulas, sides(block, VV), strict=True)
+        )
+    )
     root = sympy.Function("s", positive=True)(Y, V) if scalar.scaled_root is None else scalar.scaled_root
-    cases = [(sympy.Integer(0), V <= T * floor)] if floor != 0 else []
-    uncut = scalar.legendre.subs(s, root)
-    if bound is None:
-        cases.append((uncut, True))
-    else:
-        # uncut: phi* at phi'(s) is L(s); cut at the box: bound z - phi(bound) with z = (v - y bound)/tau
-        cases.append((uncut, V <= sympy.expand(Y * bound + T * scalar.slope.subs(s, bound))))
-        cases.append((bound * (V - Y * bound) / T - block.cost.subs(s, bound), True))
-    inside = sympy.Piecewise(*cases)
+    inside = sympy.Add(
+        *(total(_terms(block, scalar, root, bound), V, part, block.radial) for bound, part in sides(block, VV))
+    )
     shrunk = None
     if scalar.scaled_root is not None:
         shrunk = sympy.Max(0, root) if floor != 0 else root
-        shrunk = shrunk if bound is None else sympy.Min(shrunk, bound)
+        shrunk = shrunk if block.bound is None else sympy.Min(shrunk, block.bound)
     return Proximal(
         root_equation=Y * s + T * scalar.slope - V,
         shrunk=shrunk,
-        threshold=threshold,
-        equation=block.price - total(inside, V, VV),
+        threshold=sympy.Le(at_zero, block.price),
+        equation=block.price - inside,
         solution=_closed_form(block, scalar),
     )
 
 
+def _terms(block: IndicatorBlock, scalar: ScalarCalculus, root: sympy.Expr, bound: sympy.Expr | None) -> sympy.Expr:
+    """phi*((v - y s(y)) / tau) as a function of v = |v_k|: L(s) where the box does not cut, linear where it does."""
+    s, floor = block.weight, scalar.slope_at_zero
+    if bound == 0:
+        return sympy.Integer(0)
+    cases = [(sympy.Integer(0), V <= T * floor)] if floor != 0 else []
+    uncut = scalar.legendre.subs(s, root)
+    if bound is None:
+        return sympy.Piecewise(*cases, (uncut, True))
+    # cut at the box: bound z - phi(bound) with z = (v - y bound)/tau
+    cases.append((uncut, V <= sympy.expand(Y * bound + T * scalar.slope.subs(s, bound))))
+    return sympy.Piecewise(*cases, (bound * (V - Y * bound) / T - block.cost.subs(s, bound), True))
+
+
 def _closed_form(block: IndicatorBlock, scalar: ScalarCalculus) -> sympy.Expr | None:
     """Root of F without a box for phi = a s^2 + b s: price = a |u|_2^2 / (y + 2 a tau)^2."""
-    if block.bound is not None or scalar.affine is None or scalar.scaled_root is None:
+    if block.bound is not None or block.lower is not None or scalar.quadratic is None or scalar.legendre == 0:
         return None
     u, size = sympy.symbols("u S", positive=True)
     body = sympy.factor(scalar.legendre.subs(block.weight, scalar.scaled_root).subs(V, u + T * scalar.slope_at_zero))

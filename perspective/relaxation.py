@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import sympy
 
 from perspective.block import IndicatorBlock
-from perspective.norms import norm, total
+from perspective.norms import share_of_box, total
 from perspective.scalar import ScalarCalculus, Y
 
 W = sympy.Symbol("w")
@@ -30,12 +30,12 @@ class Relaxation:
 def relax(block: IndicatorBlock, scalar: ScalarCalculus) -> Relaxation:
     """Write both relaxations and compute the closure of the perspective at y = 0 (Frangioni and Gentile 2006)."""
     s = block.weight
-    cost = total(block.cost, s, W)
-    share = sympy.Integer(0) if block.bound is None else norm(W, sympy.oo) / block.bound
-    scaled = total(sympy.expand(Y * block.cost.subs(s, s / Y)), s, W)
+    cost = total(block.cost, s, W, block.radial)
+    share = share_of_box(block, W)
+    scaled = total(sympy.expand(Y * block.cost.subs(s, s / Y)), s, W, block.radial)
     return Relaxation(
         big_m=cost + block.price * Y,
         big_m_projected=cost + block.price * share,
         perspective=scaled + block.price * Y,
-        recession=sympy.limit(block.cost / s, s, sympy.oo),
+        recession=scalar.steepest,
     )

@@ -1,6 +1,6 @@
 """Scalar calculus of one convex cost: derivative, conjugate and the scaled prox, all symbolic.
 
-Everything about a whole group follows from these (design of the method: one scalar function gives the vector prox).
+Everything about a whole group follows from these: one scalar function gives the vector prox.
 """
 
 from dataclasses import dataclass
@@ -10,9 +10,19 @@ import sympy
 from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.norms import powers_of
+from perspective.piecewise import limit_at_infinity, limit_at_zero, segments
 
 V, Y, T, Z = sympy.symbols("v y tau z", positive=True)
 SOLVABLE = {sympy.Integer(1), sympy.Rational(3, 2), sympy.Integer(2), sympy.Integer(3)}  # exponents sympy inverts well
+
+
+@dataclass(frozen=True)
+class AffineSegment:
+    """A segment low <= s <= high on which phi' = 2 a s + b."""
+
+    a: sympy.Expr
+    b: sympy.Expr
+    high: sympy.Expr
 
 
 @dataclass(frozen=True)
@@ -22,11 +32,13 @@ class ScalarCalculus:
     slope        phi'(s)
     curvature    phi''(s)
     slope_at_zero  phi'(0+); arguments below it are answered by s = 0
-    legendre     s phi'(s) - phi(s), which is the conjugate at z = phi'(s)
+    steepest     lim phi(s)/s = lim phi'(s): the recession slope; oo where phi grows faster than any line
+    legendre     L(s) = s phi'(s) - phi(s), which is the conjugate at z = phi'(s)
+    legendre_top lim L(s) for s -> oo
     maximiser    argmax_s z s - phi(s) for z > phi'(0+)
-    conjugate    phi*(z) for z > phi'(0+), no box; oo where phi is linear
+    conjugate    phi*(z) for z > phi'(0+), no box; oo beyond the steepest slope
     scaled_root  the s >= 0 with y s + tau phi'(s) = v, for v > tau phi'(0+): the scaled prox of phi
-    affine       (a, b) when phi(s) = a s^2 + b s, so that scaled_root is one division
+    affine       phi' segment by segment where it is affine on each, so that scaled_root is one division
     """
 
     cost: sympy.Expr
@@ -34,36 +46,90 @@ class ScalarCalculus:
     slope: sympy.Expr
     curvature: sympy.Expr
     slope_at_zero: sympy.Expr
+    steepest: sympy.Expr
     legendre: sympy.Expr
+    legendre_top: sympy.Expr
     maximiser: sympy.Expr | None
     conjugate: sympy.Expr | None
     scaled_root: sympy.Expr | None
-    affine: tuple[sympy.Expr, sympy.Expr] | None
+    affine: tuple[AffineSegment, ...] | None
+
+    @property
+    def quadratic(self) -> tuple[sympy.Expr, sympy.Expr] | None:
+        """(a, b) when phi(s) = a s^2 + b s everywhere."""
+        return (self.affine[0].a, self.affine[0].b) if self.affine is not None and len(self.affine) == 1 else None
 
 
 def calculate(block: IndicatorBlock) -> ScalarCalculus:
     """Derive the scalar calculus of the block's cost; InputError where the slope at zero is not finite and >= 0."""
     s, cost = block.weight, block.cost
     slope = sympy.simplify(sympy.diff(cost, s))
-    curvature = sympy.simplify(sympy.diff(cost, s, 2))
-    at_zero = sympy.limit(slope, s, 0, "+")
+    at_zero = limit_at_zero(slope, s)
     if not at_zero.is_finite or at_zero.is_negative:
         raise InputError(f"the cost {cost} has slope {at_zero} at {s} = 0; a convex cost >= 0 has a finite slope >= 0")
-    legendre = sympy.factor(sympy.simplify(sympy.expand(s * slope - cost)))
+    legendre = sympy.simplify(sympy.expand(s * slope - cost))
+    if not legendre.has(sympy.Piecewise):
+        legendre = sympy.factor(legendre)
+    affine = _affine_segments(block)
     powers = powers_of(cost, s)
-    linear = curvature == 0
-    if linear:
-        maximiser, conjugate, root = None, sympy.oo, (V - T * at_zero) / Y
+    maximiser: sympy.Expr | None = None
+    conjugate: sympy.Expr | None = None
+    root: sympy.Expr | None = None
+    if affine is not None:
+        maximiser, conjugate, root = _by_segments(affine, s, legendre)
     elif powers is not None and set(powers) <= SOLVABLE:
         maximiser = _positive_root(slope - Z, s, Z, at_zero)
         conjugate = None if maximiser is None else sympy.simplify(legendre.subs(s, maximiser))
         root = _positive_root(Y * s + T * slope - V, s, V, T * at_zero)
-    else:
-        maximiser = conjugate = root = None
-    affine = None
-    if powers is not None and set(powers) <= {sympy.Integer(1), sympy.Integer(2)}:
-        affine = (powers.get(sympy.Integer(2), sympy.Integer(0)), powers.get(sympy.Integer(1), sympy.Integer(0)))
-    return ScalarCalculus(cost, s, slope, curvature, at_zero, legendre, maximiser, conjugate, root, affine)
+    return ScalarCalculus(
+        cost=cost,
+        weight=s,
+        slope=slope,
+        curvature=sympy.simplify(sympy.diff(cost, s, 2)),
+        slope_at_zero=at_zero,
+        steepest=limit_at_infinity(cost / s, s),
+        legendre=legendre,
+        legendre_top=limit_at_infinity(legendre, s),
+        maximiser=maximiser,
+        conjugate=conjugate,
+        scaled_root=root,
+        affine=affine,
+    )
+
+
+def _affine_segments(block: IndicatorBlock) -> tuple[AffineSegment, ...] | None:
+    found = []
+    for segment in segments(block.cost, block.weight):
+        slope = sympy.expand(sympy.diff(segment.formula, block.weight))
+        if not slope.is_polynomial(block.weight) or sympy.degree(slope, block.weight) > 1:
+            return None
+        a = sympy.simplify(slope.coeff(block.weight, 1) / 2)
+        found.append(AffineSegment(a, slope.coeff(block.weight, 0), segment.high))
+    return tuple(found)
+
+
+def _by_segments(
+    affine: tuple[AffineSegment, ...], s: sympy.Symbol, legendre: sympy.Expr
+) -> tuple[sympy.Expr, sympy.Expr, sympy.Expr]:
+    """Maximiser, conjugate and scaled root of a cost with piecewise affine slope: one division in each segment."""
+    best, value, root = [], [], []
+    for part in affine:
+        end = 2 * part.a * part.high + part.b if part.high != sympy.oo else sympy.oo
+        inside, beyond = (Z <= end, V <= Y * part.high + T * end) if end != sympy.oo else (True, True)
+        flat = part.a == 0
+        at = sympy.oo if flat else (Z - part.b) / (2 * part.a)
+        if not flat or end == sympy.oo:  # a flat segment inside is the single point z = end of its neighbour
+            best.append((at, inside))
+            value.append((sympy.oo if flat else sympy.simplify(_on_segment(legendre, s, part).subs(s, at)), inside))
+        root.append(((V - T * part.b) / (Y + 2 * part.a * T), beyond))
+    return tuple(sympy.Piecewise(*cases) for cases in (best, value, root))
+
+
+def _on_segment(expression: sympy.Expr, s: sympy.Symbol, part: AffineSegment) -> sympy.Expr:
+    for segment in segments(expression, s):
+        if segment.high == part.high or segment.high == sympy.oo:
+            return segment.formula
+    raise AssertionError("the Legendre transform has fewer segments than the cost")
 
 
 def _positive_root(

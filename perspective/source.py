@@ -15,7 +15,7 @@ from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.norms import norm
 from perspective.projection import Projection
-from perspective.scalar import ScalarCalculus
+from perspective.scalar import AffineSegment, ScalarCalculus
 
 TARGETS = ("numpy", "torch")
 RESERVED = {"v", "w", "z", "step", "theta", "xp", "quiet"}  # names the public functions use before the parameters
@@ -51,13 +51,42 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         "legendre": elementwise_body(scalar.legendre),
         "floor": scalar_body(scalar.slope_at_zero),
         "price": scalar_body(block.price),
-        "bound": scalar_body(sympy.oo if block.bound is None else block.bound),
-        "root": NUMERIC_ROOT if scalar.affine is None else AFFINE_ROOT,
+        "steepest": scalar_body(scalar.steepest),
+        "legendre_top": scalar_body(scalar.legendre_top),
+        "bounds": _bounds_body(block, printer, unpack),
+        "magnitude": "_norm(xp.abs(x), 2)" if block.radial else "xp.abs(x)",
+        "direction": "x / xp.where(a > 0, a, xp.ones_like(a))" if block.radial else "xp.sign(x)",
+        "root": NUMERIC_ROOT if scalar.affine is None else _affine_root(scalar.affine, printer, unpack),
         "stationary": _stationary_body(projection, printer, unpack),
         "theta": "(" + ", ".join(f"_parameter({name}, LIKE)" for name in names) + (",)" if len(names) == 1 else ")"),
     }
     text = Template(HEADERS[target] + BODY).substitute(fields)
     return re.sub(r"theta_like\((\w)\)", lambda m: fields["theta"].replace("LIKE", m[1]), text)
+
+
+def _bounds_body(block: IndicatorBlock, printer: "_Printer", unpack: str) -> str:
+    upper, lower = sympy.oo if block.bound is None else block.bound, block.lower
+    used = unpack if any(e is not None and e.free_symbols for e in (upper, lower)) else ""
+    if lower is None:
+        return f"    like = x\n{used}    return _parameter({printer.doprint(upper)}, like)"
+    sides = f"xp.where(negative, {printer.doprint(lower)}, {printer.doprint(upper)})"
+    return f"    negative, like = x < 0, x\n{used}    return {sides} + xp.zeros_like(like)"
+
+
+def _affine_root(affine: tuple[AffineSegment, ...], printer: "_Printer", unpack: str) -> str:
+    """One division on each segment; the last one first, so that earlier segments overwrite it."""
+    lines = []
+    for i, part in enumerate(reversed(affine)):
+        a, b = (printer.doprint(e) for e in (2 * part.a, part.b))
+        lines.append(f"    _s = (_a - _step * ({b})) / (_y + _step * ({a}))\n" if i == 0 else "")
+        if i:
+            end = printer.doprint(2 * part.a * part.high + part.b)
+            high = printer.doprint(part.high)
+            short = f"_a <= _y * ({high}) + _step * ({end})"
+            lines.append(f"    _s = xp.where({short}, (_a - _step * ({b})) / (_y + _step * ({a})), _s)\n")
+    head = "    _a, _y, _step, _least = a, y, step, step * _floor(theta)\n"
+    used = unpack if any(e.free_symbols for part in affine for e in (part.a, part.b)) else ""
+    return head + used + "".join(lines) + "    return xp.where(_a > _least, _s, xp.zeros_like(_a))"
 
 
 def _stationary_body(projection: Projection, printer: "_Printer", unpack: str) -> str:
@@ -88,6 +117,12 @@ class _Printer(PythonCodePrinter):
         if expr.exp == -1:
             return f"1/{self.parenthesize(expr.base, 61)}"
         return f"{self.parenthesize(expr.base, 61)}**{self.parenthesize(expr.exp, 61)}"
+
+    def _print_Piecewise(self, expr: sympy.Piecewise) -> str:
+        text = self._print(expr.args[-1][0])
+        for formula, condition in reversed(expr.args[:-1]):
+            text = f"xp.where({self._print(condition)}, {self._print(formula)}, {text})"
+        return text
 
     def _print_Exp1(self, expr: sympy.Expr) -> str:
         return "2.718281828459045"
@@ -159,16 +194,15 @@ quiet = xp.no_grad()
 ''',
 }
 
-AFFINE_ROOT = """    excess = a - step * _floor(theta)
-    return xp.where(excess > 0, excess / (y + step * _curvature(a, theta)), xp.zeros_like(a))"""
-
 NUMERIC_ROOT = """    active = a > step * _floor(theta)
+    runaway = (y == 0) & (a >= step * _steepest(theta))  # no finite root
     low, high = xp.zeros_like(a + y), xp.ones_like(a + y)
     for _ in range(1100):  # double until the root is bracketed (or the argument is infinite)
-        short = active & ~(y * high + step * _slope(high, theta) >= a) & (high < xp.inf)  # nan: too large for phi
+        short = active & ~runaway & ~(y * high + step * _slope(high, theta) >= a) & (high < xp.inf)  # nan: too large for phi
         if not bool(short.any()):
             break
         low, high = xp.where(short, high, low), xp.where(short, 2 * high, high)
+    high = xp.where(runaway, xp.full_like(high, xp.inf), high)
     s = xp.where(active, high, xp.zeros_like(high))
     for turn in range(300):  # Newton, inside the bracket or else its middle: geometric when the bracket spans magnitudes
         excess = y * s + step * _slope(s, theta) - a
@@ -188,6 +222,8 @@ NUMERIC_STATIONARY = """    price = _price(theta)  # any y >= 1 is answered by 1
     low, y = xp.zeros_like(_max(a)), xp.ones_like(_max(a))
     high = y
     full = _sum(_legendre(a, theta)) >= price
+    most = _sum(xp.where(a > 0, _legendre_top(theta) + xp.zeros_like(a), xp.zeros_like(a)))
+    none = most <= price  # no y > 0 is small enough: the price is never paid
     for turn in range(400):
         scaled = a / y
         excess = price - _sum(xp.where(a > 0, _legendre(scaled, theta), xp.zeros_like(a)))
@@ -197,11 +233,11 @@ NUMERIC_STATIONARY = """    price = _price(theta)  # any y >= 1 is answered by 1
         new = y - excess / bend
         middle = xp.where(low > 0, xp.sqrt(low) * xp.sqrt(high), high / 16)
         new = xp.where((new >= low) & (new <= high) & (new > 0) & (turn < 100), new, middle)
-        new = xp.where(full | (xp.abs(excess) <= 4 * EPSILON(a) * price), y, new)
+        new = xp.where(full | none | (xp.abs(excess) <= 4 * EPSILON(a) * price), y, new)
         moved, y = xp.abs(new - y), new
         if not bool((moved > 2 * EPSILON(a) * y).any()):
             break
-    return y"""
+    return xp.where(none, xp.zeros_like(y), y)"""
 
 BODY = '''
 
@@ -238,8 +274,27 @@ def _price(theta):
 $price
 
 
-def _bound(theta):
-$bound
+def _steepest(theta):
+    """lim phi'(s) for s -> oo."""
+$steepest
+
+
+def _legendre_top(theta):
+    """lim L(s) for s -> oo."""
+$legendre_top
+
+
+def _bounds(x, theta):
+    """The box on the side of x's sign."""
+$bounds
+
+
+def _magnitude(x):
+    return $magnitude
+
+
+def _direction(x, a):
+    return $direction
 
 
 def _norm(a, p):
@@ -253,9 +308,9 @@ def _root(a, y, step, theta):
     """The s >= 0 with y s + step phi'(s) = a, before the box cuts it."""
 $root
 
-def _conjugate_terms(a, y, step, theta):
+def _conjugate_terms(a, y, step, bound, theta):
     """s_k(y) cut at the box, phi*((a - y s) / step), and minus its derivative in y."""
-    root, bound = _root(a, y, step, theta), _parameter(_bound(theta), a)
+    root = _root(a, y, step, theta)
     cut = root > bound
     s = xp.where(cut, bound, root)
     uncut, bend = _legendre(s, theta), _curvature(s, theta)
@@ -265,21 +320,22 @@ def _conjugate_terms(a, y, step, theta):
     return s, terms, fall
 
 
-def _scalar_conjugate(a, theta):
-    """phi*(a) over the box."""
-    return _conjugate_terms(a, xp.zeros_like(a), xp.ones_like(a), theta)[1]
+def _scalar_conjugate(x, theta):
+    """phi*(x) over the box on the side of x's sign."""
+    a = xp.abs(x)
+    return _conjugate_terms(a, xp.zeros_like(a), xp.ones_like(a), _bounds(x, theta), theta)[1]
 
 
 def _stationary(a, theta):
-    """The y at which no bound binds, sum_k L(a_k / y) = price, for rows a != 0; shape (..., 1)."""
+    """The y at which no bound binds, sum_k L(a_k / y) = price, for rows a != 0; 0 where none is; shape (..., 1)."""
 $stationary
 
 
-def _indicator(a, theta):
+def _indicator(a, bound, theta):
     """y*, its lower bound from the box, and whether the row is all zero; shapes (..., 1)."""
     top = _max(a)
     zero = top == 0
-    smallest = top / _bound(theta)
+    smallest = _max(xp.where(a > 0, a / bound, xp.zeros_like(a)))
     a = xp.where(zero, xp.ones_like(a), a)
     stationary = _stationary(a, theta)
     y = xp.where(stationary > smallest, stationary, smallest)
@@ -290,17 +346,19 @@ def _indicator(a, theta):
 def indicator(w$signature):
     """y*(w), shape (...,): the minimiser of the perspective over y in [0, 1]; 1 also outside the box."""
     theta = theta_like(w)
-    return _indicator(xp.abs(w), theta)[0][..., 0]
+    a = _magnitude(w)
+    return _indicator(a, _bounds(w, theta), theta)[0][..., 0]
 
 
 @quiet
 def value(w$signature):
     """r(w), shape (...,): sum_k y phi(w_k / y) + price y at y = y*(w); inf outside the box."""
     theta = theta_like(w)
-    a = xp.abs(w)
-    y, smallest, zero = _indicator(a, theta)
-    safe = xp.where(zero, xp.ones_like(y), y)
+    a = _magnitude(w)
+    y, smallest, zero = _indicator(a, _bounds(w, theta), theta)
+    safe = xp.where(y == 0, xp.ones_like(y), y)
     inside = _sum(_cost(a / safe, theta)) * y + _price(theta) * y
+    inside = xp.where(y == 0, _steepest(theta) * _sum(a), inside)
     inside = xp.where(zero, xp.zeros_like(y), inside)
     return xp.where(smallest > 1, xp.full_like(y, xp.inf), inside)[..., 0]
 
@@ -309,8 +367,9 @@ def value(w$signature):
 def conjugate(z$signature):
     """r*(z) = max(0, sum_k phi*(z_k) - price), shape (...,)."""
     theta = theta_like(z)
-    a = xp.abs(z)
-    surplus = _sum(_scalar_conjugate(a, theta)) - _price(theta)
+    a = _magnitude(z)
+    terms = _conjugate_terms(a, xp.zeros_like(a), xp.ones_like(a), _bounds(z, theta), theta)[1]
+    surplus = _sum(terms) - _price(theta)
     return xp.where(surplus > 0, surplus, xp.zeros_like(surplus))[..., 0]
 
 
@@ -318,16 +377,17 @@ def conjugate(z$signature):
 def gradient(w$signature):
     """A subgradient of r, shape (..., n): zero at w = 0, undefined outside the box; ties for |w|_inf share equally."""
     theta = theta_like(w)
-    a = xp.abs(w)
-    y, smallest, zero = _indicator(a, theta)
-    safe = xp.where(zero, xp.ones_like(y), y)
+    a, bound = _magnitude(w), _bounds(w, theta)
+    y, smallest, zero = _indicator(a, bound, theta)
+    safe = xp.where(y == 0, xp.ones_like(y), y)
     scaled = a / safe
     held = (smallest == y) & (y < 1) & ~zero
     pull = _price(theta) - _sum(xp.where(a > 0, _legendre(scaled, theta), xp.zeros_like(a)))
-    largest = xp.where(held & (a == _max(a)), xp.ones_like(a), xp.zeros_like(a))
+    largest = xp.where(held & (a > 0) & (a / bound == smallest), xp.ones_like(a), xp.zeros_like(a))
     ties = xp.where(held, _sum(largest), xp.ones_like(y))
-    through_box = xp.where(held, largest * pull / (_bound(theta) * ties), xp.zeros_like(a))
-    return xp.where(zero, xp.zeros_like(a), xp.sign(w) * (_slope(scaled, theta) + through_box))
+    through_box = xp.where(largest > 0, pull / (bound * ties), xp.zeros_like(a))
+    slope = xp.where(y == 0, _steepest(theta) + xp.zeros_like(a), _slope(scaled, theta))
+    return xp.where(zero, xp.zeros_like(w), _direction(w, a) * (slope + through_box))
 
 
 @quiet
@@ -339,13 +399,16 @@ def prox(v, step$signature):
     """
     theta = theta_like(v)
     step = _parameter(step, v)
-    a, price = xp.abs(v), _price(theta)
+    a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
     y = xp.zeros_like(_max(a))
-    s, terms, fall = _conjugate_terms(a, y, step, theta)
+    s, terms, fall = _conjugate_terms(a, y, step, bound, theta)
+    beyond = xp.where(bound == xp.inf, a - step * _steepest(theta), -a)  # > 0: y -> 0 leaves a nonzero weight
+    terms = xp.where(beyond > 0, _legendre_top(theta) + xp.zeros_like(a), terms)
     excess, bend = price - _sum(terms), _sum(fall)
-    zero = excess >= 0
-    full = price - _sum(_conjugate_terms(a, xp.ones_like(y), step, theta)[1]) <= 0
-    inside = ~(zero | full)
+    zero = (excess >= 0) & (_max(beyond) <= 0)
+    unpaid = (excess >= 0) & (_max(beyond) > 0)
+    full = price - _sum(_conjugate_terms(a, xp.ones_like(y), step, bound, theta)[1]) <= 0
+    inside = ~(zero | full | unpaid)
     low, high = y, xp.ones_like(y)
     for turn in range(200):
         if not bool(inside.any()):
@@ -358,12 +421,13 @@ def prox(v, step$signature):
         new = xp.where(inside, new, y)
         moved, y = xp.abs(new - y), new
         inside = inside & (moved > 2 * EPSILON(a) * y)
-        s, terms, fall = _conjugate_terms(a, y, step, theta)
+        s, terms, fall = _conjugate_terms(a, y, step, bound, theta)
         excess, bend = price - _sum(terms), _sum(fall)
     y = xp.where(full, xp.ones_like(y), xp.where(zero, xp.zeros_like(y), y))
-    s = _conjugate_terms(a, y, step, theta)[0]
-    answer = xp.sign(v) * (y * s) + 0  # no negative zeros
-    answer = xp.where(zero, xp.zeros_like(a), answer)
+    size = y * _conjugate_terms(a, y, step, bound, theta)[0]
+    size = xp.where(unpaid, xp.where(beyond > 0, beyond, xp.zeros_like(a)), size)
+    answer = _direction(v, a) * size + 0  # no negative zeros
+    answer = xp.where(zero, xp.zeros_like(v), answer)
     return xp.where(xp.isnan(v) | xp.isnan(_sum(a)), v + _sum(v), answer)
 
 
@@ -371,19 +435,19 @@ def prox(v, step$signature):
 def zero_threshold(v$signature):
     """T(v), shape (...,): the prox of v is zero exactly where step >= T; solves sum_k phi*(v_k / T) = price."""
     theta = theta_like(v)
-    a, price = xp.abs(v), _price(theta)
-    top = _max(a)
+    a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
+    top = _max(xp.where(bound > 0, a, xp.zeros_like(a)))
     none = top == 0
     a = xp.where(none, xp.ones_like(a), a / xp.where(none, xp.ones_like(top), top))
     low, high = xp.zeros_like(top), xp.ones_like(top)
     for _ in range(1100):
-        short = _sum(_scalar_conjugate(a * high, theta)) < price
+        short = _sum(_conjugate_terms(a * high, xp.zeros_like(a), xp.ones_like(a), bound, theta)[1]) < price
         if not bool(short.any()):
             break
         low, high = xp.where(short, high, low), xp.where(short, 2 * high, high)
     x = high
     for turn in range(400):  # the sum is convex and increasing in x = 1/T: Newton from above descends to the root
-        s, terms, _fall = _conjugate_terms(a * x, xp.zeros_like(x), xp.ones_like(x), theta)
+        s, terms, _fall = _conjugate_terms(a * x, xp.zeros_like(a), xp.ones_like(a), bound, theta)
         excess = _sum(terms) - price
         low, high = xp.where(excess < 0, x, low), xp.where(excess < 0, high, x)
         new = x - excess / _sum(a * s)

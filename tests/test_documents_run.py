@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [p for p in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))] if p.exists()]
+DOCUMENTS = [
+    p for p in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))] if p.exists()
+]
 
 
 def blocks(path, language):
@@ -44,5 +46,7 @@ def test_command_lines_of_the_readme_run(tmp_path):
 
 def test_make_targets_of_the_readme_exist():
     for target in ("install", "demo", "test", "lint"):
-        answer = subprocess.run(["make", "-n", target], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False)
+        answer = subprocess.run(
+            ["make", "-n", target], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        )
         assert answer.returncode == 0, answer.stderr

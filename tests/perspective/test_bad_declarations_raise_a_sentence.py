@@ -80,3 +80,29 @@ def test_bad_arrays():
         number.prox(np.ones((4, 3)), np.ones(3))
     with pytest.raises(InputError, match="outside the box"):
         number.gradient(np.array([2.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"lower": -1}, "lower bound"),
+        ({"lower": 1, "radial": True, "bound": 2}, "radial"),
+        ({"lower": 1}, "bound above"),
+        ({"cost": sympy.Piecewise((s**2, s <= 1))}, "large s"),
+        ({"cost": sympy.Piecewise((s**2, s**2 <= 1), (2 * s - 1, True))}, "ascending"),
+        ({"cost": "s**2"}, None),
+    ],
+)
+def test_bad_shapes(changes, word):
+    arguments = {"cost": s**2, "weight": s, "price": 1, **changes}
+    if word is None:
+        assert derive(IndicatorBlock(**arguments)).block.cost == s**2
+        return
+    with pytest.raises(InputError, match=word):
+        derive(IndicatorBlock(**arguments))
+
+
+def test_a_cost_that_jumps_is_refused():
+    jump = sympy.Piecewise((s**2, s <= 1), (s**2 + 1, True))
+    with pytest.raises(InputError, match="not convex"):
+        derive(IndicatorBlock(jump, s, 1)).bind()

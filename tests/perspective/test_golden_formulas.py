@@ -1,9 +1,8 @@
 """Derived formulas are symbolically equal to the published ones; a changed declaration changes them correctly."""
 
-import pytest
 import sympy
 
-from perspective import IndicatorBlock, InputError, declare, derive
+from perspective import IndicatorBlock, declare, derive
 from perspective.norms import norm
 from perspective.relaxation import W
 
@@ -80,6 +79,28 @@ def test_the_closure_at_zero_is_computed():
     assert derive(declare("alpha*s", "c", "M")).relaxation.recession == ALPHA
 
 
-def test_a_linear_cost_without_a_box_is_refused_with_the_reason():
-    with pytest.raises(InputError, match="price is never paid"):
-        derive(declare("alpha*s", "c"))
+def test_a_linear_cost_without_a_box_never_pays_the_price():
+    (piece,) = derive(declare("alpha*s", "c")).pieces
+    assert piece.name == "price unpaid"
+    assert piece.indicator == 0
+    assert same(piece.value, ALPHA * ONE)
+
+
+def test_a_radial_quadratic_is_berhu_of_the_norm_and_sides_have_their_own_share():
+    s = sympy.Symbol("s", positive=True)
+    radial = derive(IndicatorBlock(ALPHA * s**2, s, 1 - ALPHA, M, radial=True))
+    assert same(radial.pieces[1].value, 2 * sympy.sqrt(ALPHA * (1 - ALPHA)) * TWO)
+    assert same(radial.projection.smallest, TWO / M)
+    sided = derive(IndicatorBlock(ALPHA * s**2, s, C, bound=M, lower=BETA))
+    above, below = (norm(sympy.Symbol(f"w_{side}"), sympy.oo) for side in "+-")
+    assert sided.projection.smallest == sympy.Max(above / M, below / BETA)
+
+
+def test_huber_in_pieces():
+    s, d = sympy.symbols("s d", positive=True)
+    huber = sympy.Piecewise((ALPHA * s**2, s <= d), (2 * ALPHA * d * s - ALPHA * d**2, True))
+    regularizer = derive(IndicatorBlock(huber, s, C))
+    z = sympy.Symbol("z", positive=True)
+    assert regularizer.dual.scalar == sympy.Piecewise((z**2 / (4 * ALPHA), z <= 2 * ALPHA * d), (sympy.oo, True))
+    assert [piece.name for piece in regularizer.pieces] == ["kept whole", "shared", "price unpaid"]
+    assert same(regularizer.pieces[2].value, 2 * ALPHA * d * ONE)

@@ -9,7 +9,15 @@ from perspective import IndicatorBlock, InputError, declare, derive
 from perspective.catalogue import ALL
 
 NUMBERS = {"alpha": 0.3, "beta": 0.2, "c": 0.7, "M": 1.5}
-BLOCKS = [make() for make in ALL] + [declare("cosh(s) - 1", "c", "M"), declare("a*s**2", "1 - a", "y")]
+s = sympy.Symbol("s", positive=True)
+BLOCKS = [
+    *(make() for make in ALL),
+    declare("cosh(s) - 1", "c", "M"),
+    declare("a*s**2", "1 - a", "y"),
+    IndicatorBlock(sympy.Piecewise((s**2, s <= 1), (2 * s - 1, True)), s, 1),
+    IndicatorBlock(s**2 + s, s, 1, bound=1, radial=True),
+    IndicatorBlock(s**2, s, 1, bound=2, lower=sympy.Rational(1, 2)),
+]
 
 
 def load(text):
