@@ -31,7 +31,9 @@ def conjugate(block: IndicatorBlock, scalar: ScalarCalculus) -> Conjugate:
     """Assemble phi* with the box (linear beyond z = phi'(bound)) and the group's r*."""
     parts = [(_over_the_box(block, scalar, bound), vector) for bound, vector in sides(block, ZV)]
     group = sympy.Add(*(total(formula, Z, vector, block.radial) for formula, vector in parts))
-    return Conjugate(parts[0][0], None if block.lower is None else parts[1][0], sympy.Max(0, group - block.price))
+    return Conjugate(
+        parts[0][0], None if block.lower is None else parts[1][0], sympy.Max(0, group - block.price, evaluate=False)
+    )
 
 
 def _over_the_box(block: IndicatorBlock, scalar: ScalarCalculus, bound: sympy.Expr | None) -> sympy.Expr:

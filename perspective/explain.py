@@ -25,7 +25,7 @@ def explain(regularizer: "Regularizer") -> str:
         "## 1. The declaration: a mixed-integer program",
         "",
         rf"A group $w \in \mathbb{{R}}^n$ is kept ($y = 1$) or removed ($y = 0$). Keeping it costs "
-        rf"${_sum_of(r)} + c$ with $\varphi({_tex(s)}) = {_tex(block.cost)}$ and $c = {_tex(block.price)}$:",
+        rf"${_sum_of(r)} + {_tex(block.price)}$ with $\varphi({_tex(s)}) = {_tex(block.cost)}$, and a price for keeping it at all:",
         "",
         rf"$$\min_{{w, y}}\; L(w) + \lambda \Big[ {_tex(r.relaxation.big_m)} \Big],\qquad w = 0 \text{{ where }} y = 0"
         rf"{box},\quad y \in \{{0, 1\}}$$",
@@ -72,15 +72,11 @@ def explain(regularizer: "Regularizer") -> str:
         "",
         "## 5. The conjugate",
         "",
-        r"$r^*(z) = \sup_w z^\top w - r(w) = \max\big(0, \sum_k \varphi^*(|z_k|) - c\big)$ with",
+        r"$r^*(z) = \sup_w z^\top w - r(w) = \max\big(0, \sum_k \varphi^*(|z_k|) - c\big)$ with the price $c$ and",
         "",
         rf"$$\varphi^*(z) = {_tex(r.dual.scalar)}$$",
         "",
-        *(
-            []
-            if r.dual.negative is None
-            else [r"for $z \ge 0$, and on the other side of the box", "", rf"$${_tex(r.dual.negative)}$$", ""]
-        ),
+        *_other_side(r),
         rf"$$r^*(z) = {_tex(r.dual.group)}$$",
         "",
         r"So $w = 0$ minimises $L(w) + \tau\, r(w)$ exactly where $\sum_k \varphi^*(|g_k| / \tau) \le c$, $g = \nabla L(0)$.",
@@ -150,6 +146,12 @@ def to_json(regularizer: "Regularizer") -> dict[str, Any]:
             "solution": None if r.proximal.solution is None else _both(r.proximal.solution),
         },
     }
+
+
+def _other_side(r: "Regularizer") -> list[str]:
+    if r.dual.negative is None:
+        return []
+    return [r"for $z \ge 0$; on the other side of the box", "", rf"$$\varphi^*(-z) = {_tex(r.dual.negative)}$$", ""]
 
 
 def _has_box(r: "Regularizer") -> bool:

@@ -1,0 +1,76 @@
+"""The network a run starts from: freshly initialised, ordinarily trained, or taken from a run folder or a weights file."""
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nets.batches import epoch_generator
+from nets.data import Dataset
+from nets.groups import ChannelGroups, channel_groups
+from nets.phase import Run, plain_optimizer, train_phase
+from nets.resnet import build
+from nets.saving import load, save_model
+from nets.settings import Settings
+from nets.weights import load_weights
+from perspective.errors import InputError
+
+
+def fresh_network(settings: Settings, data: Dataset, phase: str) -> nn.Module:
+    """The random network that `phase` starts from; it depends on the seed and the phase only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(epoch_generator(settings.seed, f"initial {phase}", 0).initial_seed())
+        return build(settings.net, data.classes, data.train.images.shape[1], settings.width, settings.shortcut)
+
+
+def load_dense(source: Path, settings: Settings, data: Dataset) -> nn.Module:
+    """The trained network of a run folder (its dense network, where that run pruned one) or of a weights file."""
+    if source.is_dir():
+        folder = source / "dense" if (source / "dense").is_dir() else source / "model"
+        if not folder.is_dir():
+            raise InputError(
+                f"{source} holds no finished network (no folder dense or model); finish or resume that run first"
+            )
+        model = load(folder)
+        known = getattr(model, "architecture", {})
+        wanted = build(
+            settings.net, data.classes, data.train.images.shape[1], settings.width, settings.shortcut
+        ).architecture
+        if known != wanted:
+            raise InputError(
+                f"the network in {folder} is {known}, the settings ask for {wanted}; make --net, --data, --width agree"
+            )
+        return model
+    model = build(settings.net, data.classes, data.train.images.shape[1], settings.width, settings.shortcut)
+    load_weights(model, source)
+    return model
+
+
+def dense_network(run: Run, source: nn.Module | None) -> nn.Module:
+    """The ordinarily trained network, from the run folder where it is kept, from its source, or by training."""
+    folder = run.out / "dense"
+    if folder.is_dir():
+        return placed(load(folder), run.settings, run.device)
+    if source is not None:
+        model = placed(source, run.settings, run.device)
+    else:
+        model = placed(fresh_network(run.settings, run.data, "dense"), run.settings, run.device)
+        groups = channel_groups(model, run.data.example_inputs)
+        optimizer = plain_optimizer(model, run.settings, run.settings.lr)
+        train_phase(run, "dense", model, optimizer, groups, run.settings.epochs, run.settings.lr)
+    if run.settings.method != "none":
+        save_model(model, folder)
+    return model
+
+
+def placed(model: nn.Module, settings: Settings, device: torch.device) -> nn.Module:
+    """The network on its device, in the memory format that is fast at its precision."""
+    model = model.to(device)
+    return model.to(memory_format=torch.channels_last) if settings.precision == "bfloat16" else model
+
+
+def on_cpu(model: nn.Module, groups: ChannelGroups) -> tuple[nn.Module, ChannelGroups]:
+    """Copies on the CPU: counting and comparing logits want float32 convolutions without TF32."""
+    model, groups = copy.deepcopy((model, groups))
+    return model.cpu(), groups

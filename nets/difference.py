@@ -1,0 +1,38 @@
+"""How far apart the outputs of two networks are, on given inputs and on seeded random ones."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from perspective.errors import InputError
+
+
+def largest_difference(first: nn.Module, second: nn.Module, inputs: Sequence[Tensor]) -> float:
+    """max |first(x) - second(x)| over the inputs and one seeded standard normal batch of their shapes.
+
+    Both networks must be in evaluation mode. InputError where an output is not finite or the shapes differ.
+    """
+    generator = torch.Generator().manual_seed(0)
+    random = [torch.randn(x.shape, generator=generator).to(x) if x.is_floating_point() else x for x in inputs]
+    largest = 0.0
+    # TF32 convolutions round to ten bits, which would be all the difference there is to see.
+    with torch.no_grad(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        for batch in (inputs, random):
+            pairs = zip(_outputs(first, batch), _outputs(second, batch), strict=True)
+            for one, other in pairs:
+                if one.shape != other.shape:
+                    raise InputError(
+                        f"outputs of shapes {tuple(one.shape)} and {tuple(other.shape)} cannot be compared"
+                    )
+                if one.numel():
+                    largest = max(largest, float((one.double() - other.double()).abs().max()))
+    return largest
+
+
+def _outputs(model: nn.Module, batch: Sequence[Tensor]) -> list[Tensor]:
+    outputs = [leaf for leaf in tree_leaves(model(*batch)) if isinstance(leaf, Tensor)]
+    if not all(bool(torch.isfinite(leaf).all()) for leaf in outputs if leaf.is_floating_point()):
+        raise InputError("the network's output is not finite; its weights or the example inputs hold NaN or infinity")
+    return outputs

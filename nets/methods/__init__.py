@@ -1,0 +1,21 @@
+"""One pruning method a file; `ALL` is the list of them, in the order in which they are offered."""
+
+from nets.methods.magnitude import Magnitude
+from nets.methods.method import Method
+from nets.methods.none import NoPruning
+from nets.methods.spr import SPR
+from perspective.errors import InputError
+
+ALL: tuple[type[Method], ...] = (NoPruning, SPR, Magnitude)
+
+
+def choose_method(name: str, alpha: float, m_scale: float) -> Method:
+    """The method of that name with its parameters; an unknown name raises InputError with the valid ones."""
+    if name not in (kind.name for kind in ALL):
+        raise InputError(f"unknown method {name!r}; choose one of {', '.join(kind.name for kind in ALL)}")
+    if name == SPR.name:
+        return SPR(alpha, m_scale)
+    return next(kind for kind in ALL if kind.name == name)()
+
+
+__all__ = ["ALL", "SPR", "Magnitude", "Method", "NoPruning", "choose_method"]

@@ -1,0 +1,35 @@
+"""What a pruning method says to a run: three questions, asked in this order. A new method is one file and one line
+in `ALL`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nets.groups import ChannelGroups
+
+
+class Method(ABC):
+    """Abstract. `name` is what --method takes; `regularises`: is there a phase of training under a penalty before
+    removal?"""
+
+    name: ClassVar[str]
+    regularises: ClassVar[bool]
+    prunes: ClassVar[bool] = True
+
+    @abstractmethod
+    def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
+        """What the method needs for each layer, from the rows (channels, n) of the ordinarily trained network."""
+
+    @abstractmethod
+    def wrap(
+        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
+    ) -> Optimizer:
+        """The optimizer of the regularised phase."""
+
+    @abstractmethod
+    def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Per layer (channels,), float64 on the CPU: the lower, the sooner a budget takes the channel; zero
+        channels score 0."""

@@ -1,0 +1,73 @@
+"""Structured Perspective Regularization: train under the projected perspective of the pruning program, by its exact
+prox.
+
+Source: Cacciola, Frangioni, Li, Lodi, "Deep Neural Networks pruning via the Structured Perspective Regularization",
+SIAM J. Math. Data Sci. 2023, arXiv 2206.14056. Per channel: cost alpha s^2 on each number, price 1 - alpha for
+keeping the channel, box M; M of a layer = m_scale * max |w| over the convolution and its batch normalisation in an
+ordinarily trained network. The objective is loss + strength * sum_g n_g r(w_g) / sum_g n_g. The authors train by
+subgradients and threshold afterwards; here the prox makes exact zeros, so that nothing is thresholded.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar, final
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from nets.groups import ChannelGroups
+from nets.methods.method import Method
+from nets.optimizer import Proximal
+from perspective import InputError, NumericRegularizer, Regularizer, declare, derive
+
+
+@final
+@dataclass(frozen=True)
+class SPR(Method):
+    """alpha in (0, 1): ridge against price; m_scale > 0: box of a layer over its largest trained weight."""
+
+    alpha: float
+    m_scale: float
+    name: ClassVar[str] = "spr"
+    regularises: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.alpha < 1:
+            raise InputError(f"alpha is {self.alpha}; it must lie strictly between 0 and 1")
+        if not 0 < self.m_scale < float("inf"):
+            raise InputError(f"the scale of M is {self.m_scale}; it must be positive and finite")
+
+    def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, NumericRegularizer]:
+        """The regulariser of each layer, M by the rule above."""
+        bound = {}
+        for name, rows in trained.items():
+            largest = float(rows.double().abs().max())
+            if not 0 < largest < float("inf"):
+                raise InputError(
+                    f"the largest weight of {name} is {largest} in the trained network, so it gives no box M; "
+                    "start from an ordinarily trained network without empty layers"
+                )
+            bound[name] = _derived().bind(alpha=self.alpha, M=self.m_scale * largest)
+        return bound
+
+    def wrap(
+        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
+    ) -> Optimizer:
+        return Proximal(optimizer, groups, prepared, strength)
+
+    def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
+        """T_g N / n_g: the accumulated lr * strength at which the prox alone would have made the channel zero."""
+        scores = {}
+        for layer in groups.layers:
+            rows = groups.rows(layer).double().cpu().numpy()
+            threshold = np.asarray(prepared[layer.name].zero_threshold(rows))
+            scores[layer.name] = torch.from_numpy(threshold * groups.total / layer.n)
+        return scores
+
+
+@lru_cache(maxsize=1)
+def _derived() -> Regularizer:
+    return derive(declare("alpha*s**2", price="1-alpha", bound="M"))

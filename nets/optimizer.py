@@ -1,0 +1,134 @@
+"""`Proximal`: any torch optimizer, followed by the exact proximal step of the projected regulariser on every
+channel group.
+
+    minimise  loss + strength * sum_g n_g r_g(w_g) / N,     N = sum_g n_g     (objective of the SPR paper's authors)
+
+so after the wrapped optimizer's step each group moves to prox_{tau r}(w_g), tau = lr * strength * n_g / N: forward-
+backward splitting, with the learning rate of the parameter group the weights belong to. Zeros are exact, in the
+network's own parameters.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+import torch
+from torch.optim import Optimizer
+
+from nets.groups import ChannelGroups, Layer
+from nets.prox import Implementation, prox_step, to_torch
+from perspective.errors import InputError
+
+
+@final
+class Proximal(Optimizer):
+    """Wraps `optimizer`; learning-rate schedulers, `zero_grad`, closures and `state_dict` work as on any torch
+    optimizer.
+
+    groups          ChannelGroups of the network whose parameters `optimizer` trains
+    regulariser     one bound regulariser, or a mapping from layer name to bound regulariser (a box for each layer)
+    strength        the lambda of the objective, >= 0; a plain attribute that a schedule may change
+    implementation  "flat" (vectorised, the parameters' dtype) or "loop" (float64, one group at a time: the truth)
+
+    Raises InputError where a layer has no regulariser, a group's tensor is not in the optimizer, or the tensors of one
+    group have different learning rates.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        groups: ChannelGroups,
+        regulariser: Any,
+        strength: float,
+        implementation: Implementation = "flat",
+    ) -> None:
+        self._ready = False
+        super().__init__(optimizer.param_groups, optimizer.defaults)
+        if implementation not in ("loop", "flat"):
+            raise InputError(f"unknown implementation {implementation!r}; choose loop or flat")
+        self.inner = optimizer
+        self.groups = groups
+        self.implementation = implementation
+        self.strength = _checked(strength)
+        self.regularisers = _by_layer(groups, regulariser)
+        self._share()
+        self._ready = True
+        for layer in groups.layers:
+            self._learning_rate(layer.name, layer.parameters)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """The wrapped optimizer's step, then the prox of every group; returns the closure's loss, if there is one."""
+        loss = self.inner.step(closure)
+        rates = {layer.name: self._learning_rate(layer.name, layer.parameters) for layer in self.groups.layers}
+        steps = {layer.name: rates[layer.name] * self.strength * self.share(layer) for layer in self.groups.layers}
+        prox_step(self.groups, steps, self.regularisers, self.implementation)
+        return loss
+
+    def share(self, layer: Layer) -> float:
+        """n_g / N of the layer's groups: the weight of one group's r in the objective."""
+        return layer.n / self.groups.total
+
+    @torch.no_grad()
+    def penalty(self) -> float:
+        """sum_g n_g r_g(w_g) / N in the present weights; +inf while a weight lies outside its box."""
+        total = 0.0
+        for layer in self.groups.layers:
+            values = to_torch(self.regularisers[layer.name]).value(self.groups.rows(layer))
+            total += self.share(layer) * float(values.double().sum())
+        return total
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Hand the parameter group to the wrapped optimizer."""
+        if not self._ready:  # torch's constructor comes through here
+            super().add_param_group(param_group)
+            return
+        self.inner.add_param_group(param_group)
+        self._share()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The wrapped optimizer's state, and the strength."""
+        return {**self.inner.state_dict(), "strength": self.strength}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave; InputError where the strength is missing (another optimizer's state)."""
+        if "strength" not in state_dict:
+            raise InputError("this optimizer state has no strength: it was saved by another optimizer, not by Proximal")
+        self.inner.load_state_dict({key: value for key, value in state_dict.items() if key != "strength"})
+        self.strength = _checked(state_dict["strength"])
+        self._share()
+
+    def _share(self) -> None:
+        """One set of state and parameter groups, the wrapped optimizer's: what a scheduler changes here it changes
+        there."""
+        self.state = self.inner.state
+        self.param_groups = self.inner.param_groups
+        self._owner = {id(p): group for group in self.param_groups for p in group["params"]}
+
+    def _learning_rate(self, name: str, parameters: tuple[torch.nn.Parameter, ...]) -> float:
+        if any(id(p) not in self._owner for p in parameters):
+            raise InputError(
+                f"the optimizer does not train every tensor of {name}; give it all of the network's parameters"
+            )
+        rates = {float(self._owner[id(p)]["lr"]) for p in parameters}
+        if len(rates) > 1:
+            raise InputError(
+                f"the tensors of {name} have different learning rates {sorted(rates)}; a group needs one, "
+                "so put a convolution and its batch normalisation into one parameter group"
+            )
+        return rates.pop()
+
+
+def _by_layer(groups: ChannelGroups, regulariser: Any) -> dict[str, Any]:
+    if not isinstance(regulariser, Mapping):
+        return {layer.name: regulariser for layer in groups.layers}
+    missing = [layer.name for layer in groups.layers if layer.name not in regulariser]
+    unknown = sorted(set(regulariser) - {layer.name for layer in groups.layers})
+    if missing or unknown:
+        raise InputError(f"the regularisers do not fit the layers: missing {missing}, unknown {unknown}")
+    return dict(regulariser)
+
+
+def _checked(strength: float) -> float:
+    if not 0 <= strength < float("inf"):
+        raise InputError(f"the strength is {strength}; it must be a finite number >= 0")
+    return float(strength)

@@ -1,0 +1,97 @@
+"""One proximal step on the groups of a layer, written twice: `loop` is the truth, `flat` is what training uses.
+
+    rows <- prox_{step * r}(rows),   one group a row
+
+loop: the numpy prox of the bound regulariser, one group at a time in float64. flat: the torch text which the same
+derivation writes (`Regularizer.source("torch")`), all groups of the layer at once, in the rows' own dtype; zeros
+are exact.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nets.groups import ChannelGroups, Layer
+from perspective.errors import InputError
+
+Implementation = Literal["loop", "flat"]
+
+
+@final
+@dataclass(frozen=True)
+class TorchRegulariser:
+    """The torch twins of one bound regulariser; `w`, `v` are (..., n) tensors, one group a row."""
+
+    prox: Callable[[Tensor, float], Tensor]
+    value: Callable[[Tensor], Tensor]
+    zero_threshold: Callable[[Tensor], Tensor]
+
+
+def to_torch(regulariser: Any) -> TorchRegulariser:
+    """The bound regulariser's torch functions with its parameters filled in."""
+    functions = _compiled(regulariser.regularizer)
+    parameters = dict(regulariser.parameters)
+    return TorchRegulariser(
+        prox=lambda v, step: functions["prox"](v, step, **parameters),
+        value=lambda w: functions["value"](w, **parameters),
+        zero_threshold=lambda v: functions["zero_threshold"](v, **parameters),
+    )
+
+
+def prox_rows(rows: Tensor, step: float, regulariser: Any, implementation: Implementation) -> Tensor:
+    """prox of step * r for every row of (groups, n) `rows`; step > 0. Same dtype and device, exact zeros."""
+    if implementation == "flat":
+        return to_torch(regulariser).prox(rows, step)
+    if implementation == "loop":
+        truth = [regulariser.prox(row, step) for row in rows.detach().cpu().numpy().astype(np.float64)]
+        return torch.from_numpy(np.stack(truth)).to(rows)
+    raise InputError(f"unknown implementation {implementation!r}; choose loop (float64, one group at a time) or flat")
+
+
+def prox_step(
+    groups: ChannelGroups, steps: Mapping[str, float], regularisers: Mapping[str, Any], implementation: Implementation
+) -> None:
+    """Replace every group of the network by its prox; `steps` and `regularisers` by layer name, step 0 leaves a
+    layer alone.
+
+    flat takes all layers with groups of one size in one call: a few large tensor operations instead of many small ones.
+    """
+    layers = [layer for layer in groups.layers if steps[layer.name] > 0]
+    if implementation == "loop":
+        for layer in layers:
+            groups.write(layer, prox_rows(groups.rows(layer), steps[layer.name], regularisers[layer.name], "loop"))
+        return
+    buckets: dict[Any, list[Layer]] = {}
+    for layer in layers:
+        first = layer.parameters[0]
+        key = (layer.n, first.dtype, first.device, regularisers[layer.name].regularizer)
+        buckets.setdefault(key, []).append(layer)
+    for (_, _, _, regularizer), bucket in buckets.items():
+        rows = torch.cat([groups.rows(layer) for layer in bucket])
+        counts = [layer.channels for layer in bucket]
+        numbers = {"step": [steps[layer.name] for layer in bucket]}
+        for name in regularisers[bucket[0].name].parameters:
+            numbers[name] = [regularisers[layer.name].parameters[name] for layer in bucket]
+        columns = {name: _column(values, counts, rows) for name, values in numbers.items()}
+        moved = _compiled(regularizer)["prox"](rows, columns.pop("step"), **columns)
+        for layer, part in zip(bucket, moved.split(counts), strict=True):
+            groups.write(layer, part)
+
+
+def _column(values: list[float], counts: list[int], like: Tensor) -> Tensor:
+    """(rows, 1): each layer's number repeated for its groups, in float64 until it meets the rows."""
+    repeated = np.repeat(np.array(values, dtype=np.float64), counts)
+    return torch.from_numpy(repeated).to(device=like.device)[:, None]
+
+
+@lru_cache(maxsize=32)
+def _compiled(regularizer: Any) -> dict[str, Any]:
+    """Run the text that our own derivation wrote; it holds formulas only, and nothing from outside ever enters it."""
+    namespace: dict[str, Any] = {"__name__": "perspective_torch_source"}
+    exec(compile(regularizer.source("torch"), "<derived torch source>", "exec"), namespace)
+    return namespace

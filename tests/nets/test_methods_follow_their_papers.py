@@ -1,0 +1,64 @@
+"""SPR's box and scores, and the magnitude baseline's proportions, against their definitions."""
+
+import pytest
+import torch
+
+from nets.groups import channel_groups
+from nets.methods import ALL, SPR, Magnitude, NoPruning, choose_method
+from nets.prox import prox_rows
+from nets.resnet import resnet20
+from perspective import InputError
+
+
+@pytest.fixture
+def groups():
+    torch.manual_seed(0)
+    return channel_groups(resnet20(in_channels=1, width=4).double(), torch.zeros(1, 1, 8, 8, dtype=torch.float64))
+
+
+def test_the_box_is_the_largest_trained_weight_of_the_block(groups):
+    with torch.no_grad():
+        groups["layer1.0.conv1"].parameters[1][2] = -3.5  # a gamma of its normalisation
+    bounds = SPR(0.2, 2.0).prepare(groups.snapshot())
+    assert bounds["layer1.0.conv1"].bound == pytest.approx(7.0)
+    assert bounds["conv1"].bound == pytest.approx(2 * float(groups.rows(groups["conv1"]).abs().max()))
+    assert all(r.parameters["alpha"] == 0.2 for r in bounds.values())
+    assert len(bounds) == len(groups.layers)
+
+
+def test_a_score_is_the_shrinkage_at_which_the_channel_dies(groups):
+    method = SPR(0.3, 1.0)
+    prepared = method.prepare(groups.snapshot())
+    scores = method.scores(groups, prepared)
+    for layer in groups.layers[:3]:
+        rows = groups.rows(layer)
+        for share, dies in ((1 - 1e-9, False), (1 + 1e-9, True)):
+            for k in range(layer.channels):
+                step = share * float(scores[layer.name][k]) * layer.n / groups.total
+                moved = prox_rows(rows[k : k + 1], step, prepared[layer.name], "loop")
+                assert bool((moved == 0).all()) == dies
+
+
+def test_magnitude_takes_every_layer_in_proportion(groups):
+    scores = Magnitude().scores(groups, {})
+    for layer in groups.layers:
+        assert torch.equal(
+            scores[layer.name].sort().values, torch.arange(1.0, layer.channels + 1).double() / layer.channels
+        )
+        assert scores[layer.name].argmin() == groups.rows(layer).norm(dim=1).argmin()
+
+
+def test_bad_choices_are_refused(groups):
+    with pytest.raises(InputError, match="none, spr, magnitude"):
+        choose_method("lasso", 0.3, 1.0)
+    for alpha in (0.0, 1.0, float("nan")):
+        with pytest.raises(InputError, match="alpha"):
+            choose_method("spr", alpha, 1.0)
+    with pytest.raises(InputError, match="scale of M"):
+        choose_method("spr", 0.3, 0.0)
+    with pytest.raises(InputError, match="prunes nothing"):
+        NoPruning().scores(groups, {})
+    dead = {**groups.snapshot(), "conv1": torch.zeros(4, 11)}
+    with pytest.raises(InputError, match="largest weight of conv1"):
+        SPR(0.3, 1.0).prepare(dead)
+    assert [choose_method(kind.name, 0.3, 1.0).name for kind in ALL] == ["none", "spr", "magnitude"]

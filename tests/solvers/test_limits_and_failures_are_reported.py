@@ -1,0 +1,97 @@
+"""A time limit or a solver's failure shows in the status, with a valid bound or with nothing: never as a result."""
+
+import numpy as np
+import pytest
+from layer_cases import make_layer
+
+from perspective import CheckFailed
+from solvers import LayerProblem, Result, Status, bound_chain, cone, cuts, solve_exact, solve_relaxation
+from solvers.result import no_result
+
+
+@pytest.fixture(scope="module")
+def slow_problem() -> LayerProblem:
+    return make_layer(0, sizes=(3,) * 12, samples=30, strength=6.0)
+
+
+@pytest.mark.parametrize("backend", ["branch", "highs", "enumerate"])
+def test_a_tiny_time_limit_is_reported_with_a_valid_bound(slow_problem: LayerProblem, backend: str) -> None:
+    result = solve_exact(slow_problem, gap=1e-8, time_limit=1e-4, backend=backend)
+    optimum = solve_exact(slow_problem, gap=1e-8).objective
+    assert result.status == "time_limit"
+    assert result.objective == slow_problem.objective(result.weights)
+    assert result.lower_bound <= optimum <= result.objective
+    assert result.gap > 1e-8
+    result.certificate.check(slow_problem)
+
+
+def test_a_chain_cut_short_says_so(slow_problem: LayerProblem) -> None:
+    chain = bound_chain(slow_problem, time_limit=1e-4)
+    assert chain.status == "time_limit"
+    assert chain.lower_bound <= chain.exact
+    chain.certificate.check(slow_problem)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.INFEASIBLE])
+def test_a_failing_milp_gives_no_result(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_layer(1, sizes=(2,) * 6, strength=8.0)
+    monkeypatch.setattr(cuts.Master, "solve", lambda *arguments: status)
+    result = solve_exact(problem, gap=1e-8, backend="highs")
+    assert result.status == status
+    _holds_nothing(result)
+    with pytest.raises(CheckFailed, match="HiGHS gave no answer"):
+        bound_chain(problem)
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.INFEASIBLE])
+def test_a_failing_conic_solver_gives_no_result(status: Status, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_layer(1)
+    monkeypatch.setattr(cone, "solve_conic", lambda program: status)
+    result = solve_relaxation(problem, "cone")
+    assert result.status == status
+    _holds_nothing(result)
+    with pytest.raises(CheckFailed, match="cone relaxation was not solved"):
+        bound_chain(problem)
+
+
+def test_a_conic_solver_that_lies_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_layer(1)
+    solve = cone.solve_conic
+
+    def lie(program: object) -> Status:
+        status = solve(program)
+        for variable in program.variables():
+            variable.save_value(variable.value * 0.9)
+        return status
+
+    monkeypatch.setattr(cone, "solve_conic", lie)
+    result = solve_relaxation(problem, "cone")
+    assert result.status == "feasible"
+    assert result.gap > 1e-4
+    with pytest.raises(CheckFailed, match="cone relaxation was not solved"):
+        bound_chain(problem)
+
+
+def test_a_wrong_optimum_is_caught_by_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A MILP loop that stops at its first incumbent and calls it optimal."""
+    problem = make_layer(1, sizes=(2,) * 6, strength=8.0)
+    monkeypatch.setattr(
+        cuts, "_rounds", lambda master, incumbents, bound, gap, end: cuts.Outcome(Status.OPTIMAL, incumbents.value, 1)
+    )
+    monkeypatch.setattr(cuts._Incumbents, "fit", lambda self, support: None)
+    monkeypatch.setattr(cuts, "probe", lambda *arguments: [])
+    with pytest.raises(CheckFailed, match="enumeration"):
+        bound_chain(problem)
+
+
+def _holds_nothing(result: Result) -> None:
+    assert result.weights is None
+    assert result.indicators is None
+    assert result.certificate is None
+    assert result.objective == np.inf
+    assert result.lower_bound == -np.inf
+    assert result.gap == np.inf
+
+
+def test_no_result_is_no_result() -> None:
+    _holds_nothing(no_result(Status.FAILED, 0.0, "any"))
