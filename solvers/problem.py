@@ -13,6 +13,7 @@ from typing import Any, Protocol, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from perspective import Regularizer
 from perspective.errors import InputError
 
 Array = NDArray[np.float64]
@@ -22,6 +23,8 @@ LOSSES = ("squared",)
 class Regulariser(Protocol):
     """What the solvers ask of a bound regulariser (`derive(block).bind(...)`): vector and scalar calculus in numpy."""
 
+    @property
+    def regularizer(self) -> Regularizer: ...
     @property
     def price(self) -> float: ...
     @property
@@ -81,6 +84,9 @@ class LayerProblem:
             raise InputError(f"strength must be finite and > 0, not {strength}")
         if not hasattr(self.regulariser, "cost_conjugate"):
             raise InputError("regulariser must be bound to numbers: pass derive(block).bind(...)")
+        block = self.regulariser.regularizer.block
+        if block.radial or block.lower is not None:
+            raise InputError("a layer takes costs of single weights with a symmetric box; leave out radial and lower")
         numbered = np.unique(labels, return_inverse=True)[1].astype(np.intp)
         object.__setattr__(self, "strength", strength)
         for name, array in (("X", X), ("Y", Y), ("labels", numbered)):

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sympy
 from layer_cases import make_layer, make_regulariser
 
-from perspective import InputError, declare, derive
+from perspective import IndicatorBlock, InputError, NumericRegularizer, declare, derive
 from solvers import LayerProblem, bound_chain, solve_exact, solve_relaxation, to_pyomo
 
 X, Y, G = np.ones((4, 3)), np.ones(4), np.array([0, 0, 1])
@@ -21,6 +22,11 @@ def problem(**changed: Any) -> LayerProblem:
 
 def other_cost() -> LayerProblem:
     return problem(regulariser=derive(declare("alpha*s**3", price="1-alpha", bound="M")).bind(alpha=0.5, M=1.0))
+
+
+def radial() -> NumericRegularizer:
+    s = sympy.Symbol("s")
+    return derive(IndicatorBlock(s**2, s, 1, bound=1, radial=True)).bind()
 
 
 BAD: dict[str, tuple[Callable[[], Any], str]] = {
@@ -37,6 +43,7 @@ BAD: dict[str, tuple[Callable[[], Any], str]] = {
     "strength text": (lambda: problem(strength="much"), "strength must be one number"),
     "loss": (lambda: problem(loss="cubic"), "unknown loss 'cubic'; valid ones: squared"),
     "symbolic regulariser": (lambda: problem(regulariser=derive(declare("s**2", "1"))), "pass derive"),
+    "radial": (lambda: problem(regulariser=radial()), "symmetric box"),
     "backend": (lambda: solve_exact(problem(), backend="magic"), "valid ones: branch, highs, enumerate"),
     "scip": (lambda: solve_exact(problem(), backend="scip"), "not there yet"),
     "gap": (lambda: solve_exact(problem(), gap=0.0), "gap must be between"),
