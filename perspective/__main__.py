@@ -16,6 +16,7 @@ from perspective.errors import CheckFailed, InputError
 COMMANDS = {  # name: (module, what `perspective --help` says)
     "demo": ("perspective.__main__", "The whole path on scikit-learn's digits: derive, verify, train, prune, report."),
     "derive": ("perspective.commands", "From a cost to its regulariser, conjugate and prox, step by step."),
+    "catalogue": ("perspective.commands", "The blocks that ship, one line each with its formula."),
     "verify": ("solvers.commands", "The chain big-M <= perspective = projected <= exact on one layer."),
     "solve": ("solvers.commands", "Which groups to keep, exactly, with a certified bound."),
     "train": ("nets.commands", "Train a network and prune it with a proximal step."),

@@ -1,4 +1,4 @@
-"""`perspective derive`: a declaration on the command line, the derivation as a sheet, LaTeX or JSON."""
+"""`perspective derive`: a declaration on the command line, the derivation as a sheet, page, LaTeX or JSON; `catalogue`."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from perspective.declaration import declare
+from perspective.declaration import declare, read_settings
 from perspective.derive import derive as derive_block
 from perspective.errors import InputError
 from perspective.files import write_text
@@ -18,17 +18,32 @@ def derive(
     bound: Annotated[str | None, typer.Option(help="Box |w| <= BOUND; leave out for none")] = None,
     latex: Annotated[bool, typer.Option("--latex", help="Only the regulariser's cases, as one LaTeX formula")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every formula as text and LaTeX in one JSON object")] = False,
+    html: Annotated[
+        bool, typer.Option("--html", help="One page with the derivation and pictures; needs --out")
+    ] = False,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="NAME=NUMBER for the pictures of --html; may be repeated")
+    ] = None,
     source: Annotated[str | None, typer.Option(help="Importable source text: numpy or torch")] = None,
     out: Annotated[Path | None, typer.Option(help="Write to this file instead of the screen")] = None,
 ) -> None:
     """Derive big-M and perspective relaxation, the projected regulariser, its conjugate and its prox from one cost."""
-    if sum((latex, as_json, source is not None)) > 1:
-        raise InputError("choose one of --latex, --json and --source")
+    if sum((latex, as_json, html, source is not None)) > 1:
+        raise InputError("choose one of --latex, --json, --html and --source")
+    if html and out is None:
+        raise InputError("a page is for a browser, not for the terminal; add --out FILE.html")
+    if settings and not html:
+        raise InputError("--set gives numbers to the pictures of --html; add --html, or leave --set out")
+    numbers = read_settings(settings or [])
     regularizer = derive_block(declare(cost, price, bound))
     if as_json:
         text = json.dumps(regularizer.to_json(), indent=2)
     elif latex:
         text = regularizer.latex()
+    elif html:
+        from perspective.page import write_page
+
+        text = write_page(regularizer, numbers)
     elif source is not None:
         text = regularizer.source(source)
     else:
@@ -37,3 +52,13 @@ def derive(
         print(text)
     else:
         write_text(out, text + "\n")
+
+
+def catalogue(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object with the list `blocks`")] = False,
+) -> None:
+    """List the blocks that ship: cost, price, box, and what the regulariser is near zero."""
+    from perspective.listing import list_catalogue, to_lines
+
+    entries = list_catalogue()
+    print(json.dumps({"blocks": entries}, indent=2) if as_json else to_lines(entries))

@@ -107,6 +107,12 @@ def explain(regularizer: "Regularizer") -> str:
             f"$$y = \\min\\Big(1,\\; {_tex(r.proximal.solution)}\\Big){where}$$",
             "",
         ]
+    lines += ["## 7. What is true of it", ""]
+    for statement in r.properties:
+        by = "" if statement.proved else " (not proved symbolically; `check_laws` checks it)"
+        lines.append(f"- **{statement.name}**: {statement.claim}{by}.")
+    if r.known_as:
+        lines += ["", f"Known as: {'; '.join(r.known_as)}."]
     return "\n".join(lines)
 
 
@@ -145,6 +151,8 @@ def to_json(regularizer: "Regularizer") -> dict[str, Any]:
             "weight": None if r.proximal.shrunk is None else _both(r.proximal.shrunk),
             "solution": None if r.proximal.solution is None else _both(r.proximal.solution),
         },
+        "properties": [{"name": x.name, "claim": x.claim, "proved": x.proved} for x in r.properties],
+        "known_as": list(r.known_as),
     }
 
 

@@ -9,11 +9,14 @@ from perspective.block import IndicatorBlock
 from perspective.conjugate import Conjugate
 from perspective.explain import explain, to_json, to_latex
 from perspective.numeric import NumericRegularizer, bind
+from perspective.page import to_html
 from perspective.projection import Piece, Projection
+from perspective.properties import Statement, prove
 from perspective.proximal import Proximal
 from perspective.relaxation import Relaxation
 from perspective.scalar import ScalarCalculus
 from perspective.source import write_source
+from perspective.special import recognise
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,16 @@ class Regularizer:
         """r*(z)."""
         return self.dual.group
 
+    @property
+    def properties(self) -> tuple[Statement, ...]:
+        """Convexity, continuity, C1, the subdifferential at zero, growth and limits; each with whether sympy proved it."""
+        return prove(self)
+
+    @property
+    def known_as(self) -> tuple[str, ...]:
+        """Names of known regularisers this one is, or is in one of its cases."""
+        return recognise(self)
+
     def explain(self) -> str:
         """The whole derivation as Markdown with LaTeX, step by step."""
         return explain(self)
@@ -50,7 +63,7 @@ class Regularizer:
         return to_json(self)
 
     def source(self, target: str = "numpy") -> str:
-        """Importable source text for "numpy" or "torch"; needs nothing of this project."""
+        """Importable source text for "numpy", "torch" or "triton" (the prox only); needs nothing of this project."""
         return write_source(self.block, self.scalar, self.projection, target)
 
     def bind(self, **parameters: float) -> NumericRegularizer:
@@ -59,3 +72,6 @@ class Regularizer:
 
     def _repr_latex_(self) -> str:
         return f"$\\displaystyle {self.latex()}$"
+
+    def _repr_html_(self) -> str:
+        return to_html(self)

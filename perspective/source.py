@@ -16,8 +16,9 @@ from perspective.norms import norm
 from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus
 from perspective.source_template import BODY, HEADERS, NUMERIC_ROOT, NUMERIC_STATIONARY
+from perspective.triton_source import write_triton
 
-TARGETS = ("numpy", "torch")
+TARGETS = ("numpy", "torch", "triton")
 RESERVED = {"v", "w", "z", "step", "theta", "xp", "quiet"}  # names the public functions use before the parameters
 
 
@@ -29,6 +30,8 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
     reserved = [n for n in names if n in RESERVED or n.startswith("_") or not n.isidentifier() or iskeyword(n)]
     if reserved:
         raise InputError(f"the parameter name {reserved[0]!r} cannot stand in source text; rename the symbol")
+    if target == "triton":
+        return write_triton(block, scalar)
     printer = _Printer()
     unpack = f"    {', '.join(names)}{',' if len(names) == 1 else ''} = theta\n" if names else ""
 

@@ -14,6 +14,17 @@ shape (..., 1): one number per row. See the functions' docstrings; formulas are 
 import numpy as xp
 
 
+def _working(x):
+    """Float32 at least: half precision is computed in float32."""
+    x = xp.asarray(x)
+    return x.astype(xp.result_type(x.dtype, xp.float32), copy=False)
+
+
+def _back(x, like):
+    kind = xp.asarray(like).dtype
+    return x.astype(kind, copy=False) if kind.kind == "f" else x
+
+
 def _parameter(x, like):
     return xp.asarray(x, dtype=like.dtype)
 
@@ -35,6 +46,15 @@ shape (..., 1): one number per row. See the functions' docstrings; formulas are 
 """
 
 import torch as xp
+
+
+def _working(x):
+    """Float32 at least: half precision is computed in float32."""
+    return x.float() if x.dtype in (xp.float16, xp.bfloat16) else x
+
+
+def _back(x, like):
+    return x.to(like.dtype)
 
 
 def _parameter(x, like):
@@ -204,14 +224,16 @@ def _indicator(a, bound, theta):
 @quiet
 def indicator(w$signature):
     """y*(w), shape (...,): the minimiser of the perspective over y in [0, 1]; 1 also outside the box."""
+    given, w = w, _working(w)
     theta = theta_like(w)
     a = _magnitude(w)
-    return _indicator(a, _bounds(w, theta), theta)[0][..., 0]
+    return _back(_indicator(a, _bounds(w, theta), theta)[0][..., 0], given)
 
 
 @quiet
 def value(w$signature):
     """r(w), shape (...,): sum_k y phi(w_k / y) + price y at y = y*(w); inf outside the box."""
+    given, w = w, _working(w)
     theta = theta_like(w)
     a = _magnitude(w)
     y, smallest, zero = _indicator(a, _bounds(w, theta), theta)
@@ -219,22 +241,24 @@ def value(w$signature):
     inside = _sum(_cost(a / safe, theta)) * y + _price(theta) * y
     inside = xp.where(y == 0, _steepest(theta) * _sum(a), inside)
     inside = xp.where(zero, xp.zeros_like(y), inside)
-    return xp.where(smallest > 1, xp.full_like(y, xp.inf), inside)[..., 0]
+    return _back(xp.where(smallest > 1, xp.full_like(y, xp.inf), inside)[..., 0], given)
 
 
 @quiet
 def conjugate(z$signature):
     """r*(z) = max(0, sum_k phi*(z_k) - price), shape (...,)."""
+    given, z = z, _working(z)
     theta = theta_like(z)
     a = _magnitude(z)
     terms = _conjugate_terms(a, xp.zeros_like(a), xp.ones_like(a), _bounds(z, theta), theta)[1]
     surplus = _sum(terms) - _price(theta)
-    return xp.where(surplus > 0, surplus, xp.zeros_like(surplus))[..., 0]
+    return _back(xp.where(surplus > 0, surplus, xp.zeros_like(surplus))[..., 0], given)
 
 
 @quiet
 def gradient(w$signature):
     """A subgradient of r, shape (..., n): zero at w = 0, undefined outside the box; ties for |w|_inf share equally."""
+    given, w = w, _working(w)
     theta = theta_like(w)
     a, bound = _magnitude(w), _bounds(w, theta)
     y, smallest, zero = _indicator(a, bound, theta)
@@ -246,7 +270,7 @@ def gradient(w$signature):
     ties = xp.where(held, _sum(largest), xp.ones_like(y))
     through_box = xp.where(largest > 0, pull / (bound * ties), xp.zeros_like(a))
     slope = xp.where(y == 0, _steepest(theta) + xp.zeros_like(a), _slope(scaled, theta))
-    return xp.where(zero, xp.zeros_like(w), _direction(w, a) * (slope + through_box))
+    return _back(xp.where(zero, xp.zeros_like(w), _direction(w, a) * (slope + through_box)), given)
 
 
 def _rows(x, a, rows):
@@ -282,6 +306,7 @@ def prox(v, step$signature):
     With the nondecreasing F(y) = price - sum_k phi*((a_k - y s_k(y)) / step): F(0) >= 0, the whole row is zero; F(1) <= 0,
     y = 1; else y is the root of F. w_k = sign(v_k) y s_k(y).
     """
+    given, v = v, _working(v)
     theta = theta_like(v)
     step = _parameter(step, v)
     a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
@@ -302,12 +327,13 @@ def prox(v, step$signature):
     size = xp.where(unpaid, xp.where(beyond > 0, beyond, xp.zeros_like(a)), size)
     answer = _direction(v, a) * size + 0  # no negative zeros
     answer = xp.where(zero, xp.zeros_like(v), answer)
-    return xp.where(xp.isnan(v) | xp.isnan(_sum(a)), v + _sum(v), answer)
+    return _back(xp.where(xp.isnan(v) | xp.isnan(_sum(a)), v + _sum(v), answer), given)
 
 
 @quiet
 def zero_threshold(v$signature):
     """T(v), shape (...,): the prox of v is zero exactly where step >= T; solves sum_k phi*(v_k / T) = price."""
+    given, v = v, _working(v)
     theta = theta_like(v)
     a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
     top = _max(xp.where(bound > 0, a, xp.zeros_like(a)))
@@ -331,5 +357,5 @@ def zero_threshold(v$signature):
         moved, x = xp.abs(new - x), new
         if not bool((moved > 2 * EPSILON(a) * x).any()):
             break
-    return xp.where(none, xp.zeros_like(top), top / x)[..., 0]
+    return _back(xp.where(none, xp.zeros_like(top), top / x)[..., 0], given)
 '''

@@ -1,0 +1,1 @@
+"""One question a file; each prints a table, and with --out FOLDER keeps it with everything needed to judge it."""

@@ -1,0 +1,97 @@
+"""Write finished training runs up as a result folder: one table, mean and spread over seeds, and the runs' own files.
+
+python -m benchmarks.training_runs RUN [RUN ...] --out benchmarks/results/<date>_<what> --command "..." --note "..."
+"""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+COLUMNS = (
+    "run",
+    "seed",
+    "dense test %",
+    "pruned test %",
+    "MACs left %",
+    "parameters left %",
+    "channels",
+    "difference",
+    "s",
+)
+
+
+def main(
+    runs: Annotated[list[Path], typer.Argument(help="finished run folders of one kind, one seed each")],
+    out: Annotated[Path, typer.Option(help="result folder to write")],
+    command: Annotated[str, typer.Option(help="the command that made a run, data folder written as DIR")],
+    note: Annotated[str, typer.Option(help="what a reader must know: machine load, n, what was not measured")] = "",
+) -> None:
+    """Collect result.json, config.json and metrics.jsonl of the runs into `out`, with table.md."""
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    rows = [_row(run.name, result) for run, result in zip(runs, results, strict=True)]
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    text = [
+        f"# {out.name}",
+        "",
+        f"Command: `{command}`",
+        "",
+        *lines,
+        "",
+        f"n = {len(runs)} run(s). {_spread(results)}",
+        "",
+    ]
+    if note:
+        text += [note, ""]
+    environment = results[0]["environment"]
+    text += ["Machine and versions: " + ", ".join(f"{name} {value}" for name, value in environment.items()) + "."]
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "table.md").write_text("\n".join(text) + "\n")
+    for run in runs:
+        folder = out / run.name
+        folder.mkdir(exist_ok=True)
+        for name in ("result.json", "metrics.jsonl"):
+            (folder / name).write_text((run / name).read_text())
+        config = json.loads((run / "config.json").read_text())
+        for name in ("data_dir", "dense"):
+            if config.get(name) is not None:
+                config[name] = "DIR" if name == "data_dir" else Path(config[name]).name
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    print("\n".join(text))
+
+
+def _row(name: str, result: dict) -> list[str]:
+    dense, pruned = result["dense"], result["pruned"]
+    before, after = (sum(layer[key] for layer in result["layers"]) for key in ("before", "after"))
+    return [
+        name,
+        str(result["seed"]),
+        f"{dense['test_accuracy']:.2f}",
+        f"{pruned['test_accuracy']:.2f}",
+        f"{100 * pruned['macs'] / dense['macs']:.1f}",
+        f"{100 * pruned['params'] / dense['params']:.1f}",
+        f"{after} of {before}",
+        f"{result['equality']['max_abs_logit_difference']:.1e}",
+        f"{result['seconds']['total']:.0f}",
+    ]
+
+
+def _spread(results: list[dict]) -> str:
+    if len(results) < 2:
+        return "One seed: no spread."
+    parts = []
+    for name, values in (
+        ("dense test", [r["dense"]["test_accuracy"] for r in results]),
+        ("pruned test", [r["pruned"]["test_accuracy"] for r in results]),
+        ("MACs left", [100 * r["pruned"]["macs"] / r["dense"]["macs"] for r in results]),
+        ("parameters left", [100 * r["pruned"]["params"] / r["dense"]["params"] for r in results]),
+    ):
+        parts.append(f"{name} {statistics.mean(values):.2f} ± {statistics.stdev(values):.2f} %")
+    return "Mean ± standard deviation: " + "; ".join(parts) + "."
+
+
+if __name__ == "__main__":
+    typer.run(main)

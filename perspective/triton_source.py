@@ -1,0 +1,119 @@
+"""Write a derived regulariser as a fused Triton kernel: source text that needs torch and triton only."""
+
+from collections.abc import Callable
+from string import Template
+
+import sympy
+from sympy.printing.pycode import PythonCodePrinter
+
+from perspective.block import IndicatorBlock
+from perspective.errors import InputError
+from perspective.scalar import AffineSegment, ScalarCalculus
+from perspective.triton_template import NUMERIC_TRITON_ROOT, TRITON
+
+
+def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
+    """Source text of one module with prox and prox_and_indicator; InputError for a function Triton has no form of."""
+    names = block.parameters
+    params = "".join(f", {name}" for name in names)
+    code = _Printer().doprint
+    floor, steepest = code(scalar.slope_at_zero), code(scalar.steepest)
+    if scalar.affine is None:
+        root = Template(NUMERIC_TRITON_ROOT).substitute(floor=floor, steepest=steepest, params=params)
+    else:
+        root = _affine_root(scalar.affine, floor, code)
+    upper = "INFINITY" if block.bound is None else code(block.bound)
+    bounds = f"tl.where(_v < 0, {upper if block.lower is None else code(block.lower)}, {upper}) + 0.0"
+    if block.radial:
+        magnitude = (
+            "    _norm = tl.sqrt(tl.sum(_v * _v))\n"
+            "    _a = tl.where(_lane == 0, _norm, 0.0)  # one magnitude: the norm, in the first lane"
+        )
+        answer = "    _w = _v * (tl.sum(_size) / tl.where(_norm > 0, _norm, 1.0))"
+    else:
+        magnitude = "    _a = tl.abs(_v)"
+        answer = "    _w = tl.where(_v < 0, 0.0 - _size, _size) + 0.0"
+    text = Template(TRITON).substitute(
+        declaration=f"cost {block.cost}, price {block.price}, bound {block.bound}",
+        s=block.weight.name,
+        params=params,
+        pointers="".join(f", _{name}_ptr" for name in names),
+        loads="\n".join(f"    {name} = tl.load(_{name}_ptr + _row)" for name in names) or "    # no parameters",
+        columns="".join(f", column({name})" for name in names),
+        signature=", *, " + ", ".join(names) if names else "",
+        keywords="".join(f", {name}={name}" for name in names),
+        cost=code(block.cost),
+        slope=code(scalar.slope),
+        curvature=code(scalar.curvature),
+        legendre=code(scalar.legendre),
+        price=code(block.price) + " + 0.0 * _step",
+        steepest=steepest,
+        legendre_top=code(scalar.legendre_top),
+        root=root,
+        magnitude=magnitude,
+        bounds=bounds,
+        answer=answer,
+    )
+    if "math." in text:
+        raise InputError(f"the cost {block.cost} uses a function without a Triton form; use powers, exp, log or cosh")
+    return text
+
+
+def _affine_root(affine: tuple[AffineSegment, ...], floor: str, code: Callable[[sympy.Expr], str]) -> str:
+    """One division on each segment; the last one first, so that earlier segments overwrite it."""
+    lines = []
+    for i, part in enumerate(reversed(affine)):
+        a, b = code(2 * part.a), code(part.b)
+        formula = f"(_a - _step * ({b})) / (_y + _step * ({a}))"
+        if i == 0:
+            lines.append(f"    _s = {formula}")
+        else:
+            end, high = code(2 * part.a * part.high + part.b), code(part.high)
+            lines.append(f"    _s = tl.where(_a <= _y * ({high}) + _step * ({end}), {formula}, _s)")
+    lines.append(f"    return tl.where(_a > _step * ({floor}), _s, 0.0)")
+    return "\n".join(lines)
+
+
+class _Printer(PythonCodePrinter):
+    """Prints a scalar expression with Triton's elementwise functions; powers by products, square roots or exp and log."""
+
+    def _print_Pow(self, expr: sympy.Expr, rational: bool = False) -> str:
+        base, exponent = self.parenthesize(expr.base, 61), expr.exp
+        if exponent.is_Integer and 0 < exponent <= 8:
+            return "(" + "*".join([base] * int(exponent)) + ")"
+        if exponent.is_Integer and -8 <= exponent < 0:
+            return "(1.0/(" + "*".join([base] * int(-exponent)) + "))"
+        if (2 * exponent).is_Integer and 0 < 2 * exponent <= 16:
+            whole = "*".join([base] * int(exponent - sympy.Rational(1, 2)))
+            return f"(tl.sqrt({self._print(expr.base)})" + (f"*{whole})" if whole else ")")
+        return f"tl.exp(({self._print(exponent)})*tl.log({self._print(expr.base)}))"
+
+    def _print_Piecewise(self, expr: sympy.Piecewise) -> str:
+        text = self._print(expr.args[-1][0])
+        for formula, condition in reversed(expr.args[:-1]):
+            text = f"tl.where({self._print(condition)}, {self._print(formula)}, {text})"
+        return text
+
+    def _print_Infinity(self, expr: sympy.Expr) -> str:
+        return "INFINITY"
+
+    def _print_Rational(self, expr: sympy.Rational) -> str:
+        return f"({expr.p}.0/{expr.q}.0)"
+
+    def _print_Integer(self, expr: sympy.Integer) -> str:
+        return f"{int(expr)}.0"
+
+    def _print_Function(self, expr: sympy.Expr) -> str:
+        name, inner = expr.func.__name__, ", ".join(self._print(x) for x in expr.args)
+        if name in ("exp", "log", "sin", "cos"):
+            return f"tl.{name}({inner})"
+        if name == "Abs":
+            return f"tl.abs({inner})"
+        if name in ("cosh", "sinh"):
+            return f"(0.5*(tl.exp({inner}) {'+' if name == 'cosh' else '-'} tl.exp(-({inner}))))"
+        if name == "tanh":
+            return f"(1.0 - 2.0/(tl.exp(2.0*({inner})) + 1.0))"
+        raise InputError(f"the cost uses {name}, which has no Triton form here; use powers, exp, log or cosh")
+
+    _print_exp = _print_log = _print_sinh = _print_cosh = _print_tanh = _print_Abs = _print_Function  # noqa: N815
+    _print_sin = _print_cos = _print_Function

@@ -1,0 +1,13 @@
+"""Tests marked slow run only when asked for: pytest -m slow."""
+
+import pytest
+
+
+def pytest_collection_modifyitems(config, items):
+    if "slow" in config.getoption("markexpr"):
+        return
+    asked = {argument for argument in config.args if "::" in argument}  # named one by one: run it
+    skip = pytest.mark.skip(reason="takes minutes; run it with -m slow")
+    for item in items:
+        if item.get_closest_marker("slow") and not any(item.nodeid.endswith(a.rpartition("/")[2]) for a in asked):
+            item.add_marker(skip)
