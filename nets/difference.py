@@ -14,6 +14,10 @@ def largest_difference(first: nn.Module, second: nn.Module, inputs: Sequence[Ten
 
     Both networks must be in evaluation mode. InputError where an output is not finite or the shapes differ.
     """
+    if any(x.ndim == 0 or len(x) == 0 for x in inputs):
+        raise InputError(
+            "the example inputs are an empty batch, on which every network agrees; give at least one example"
+        )
     generator = torch.Generator().manual_seed(0)
     random = [torch.randn(x.shape, generator=generator).to(x) if x.is_floating_point() else x for x in inputs]
     largest = 0.0

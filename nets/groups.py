@@ -145,6 +145,9 @@ def _follow(
         model.eval()  # running statistics must not move
         with torch.no_grad():
             model(example_inputs)
+    except RuntimeError as error:
+        text = str(error).splitlines()[0]
+        raise InputError(f"the network does not take these example inputs ({text}); give a batch it accepts") from error
     finally:
         for handle in handles:
             handle.remove()

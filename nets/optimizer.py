@@ -58,6 +58,8 @@ class Proximal(Optimizer):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """The wrapped optimizer's step, then the prox of every group; returns the closure's loss, if there is one."""
+        if self.param_groups is not self.inner.param_groups:  # its state was loaded behind our back
+            self._share()
         loss = self.inner.step(closure)
         rates = {layer.name: self._learning_rate(layer.name, layer.parameters) for layer in self.groups.layers}
         steps = {layer.name: rates[layer.name] * self.strength * self.share(layer) for layer in self.groups.layers}
@@ -76,6 +78,17 @@ class Proximal(Optimizer):
             values = to_torch(self.regularisers[layer.name]).value(self.groups.rows(layer))
             total += self.share(layer) * float(values.double().sum())
         return total
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Everything a copy needs; a copy made together with its model trains the copied model."""
+        names = ("defaults", "inner", "groups", "regularisers", "strength", "implementation")
+        return {name: getattr(self, name) for name in names}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._ready = False
+        super().__setstate__({**state, "state": state["inner"].state, "param_groups": state["inner"].param_groups})
+        self._share()
+        self._ready = True
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Hand the parameter group to the wrapped optimizer."""
@@ -119,6 +132,11 @@ class Proximal(Optimizer):
 
 
 def _by_layer(groups: ChannelGroups, regulariser: Any) -> dict[str, Any]:
+    each = regulariser.values() if isinstance(regulariser, Mapping) else [regulariser]
+    if not all(hasattr(r, "zero_threshold") for r in each):
+        raise InputError(
+            "the regulariser has no numbers yet; pass derive(block).bind(...), or a mapping of such by layer"
+        )
     if not isinstance(regulariser, Mapping):
         return {layer.name: regulariser for layer in groups.layers}
     missing = [layer.name for layer in groups.layers if layer.name not in regulariser]
@@ -129,6 +147,10 @@ def _by_layer(groups: ChannelGroups, regulariser: Any) -> dict[str, Any]:
 
 
 def _checked(strength: float) -> float:
-    if not 0 <= strength < float("inf"):
-        raise InputError(f"the strength is {strength}; it must be a finite number >= 0")
-    return float(strength)
+    try:
+        number = float(strength)
+    except (TypeError, ValueError):
+        number = float("nan")
+    if not 0 <= number < float("inf"):
+        raise InputError(f"the strength is {strength!r}; it must be a finite number >= 0")
+    return number

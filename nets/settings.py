@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from nets.budget import Budget, parse_budget
+from nets.resnet import ALL as NETS
 from perspective.errors import InputError
 
 MOMENTUM = 0.9
@@ -85,6 +86,7 @@ class Settings:
         if self.strength is not None and not 0 <= self.strength < float("inf"):
             raise InputError(f"--strength is {self.strength}; it must be a finite number >= 0")
         for name, choices in (
+            ("net", tuple(factory.__name__ for factory in NETS)),
             ("precision", ("float32", "bfloat16")),
             ("device", ("cpu", "cuda")),
             ("shortcut", ("A", "B")),
@@ -127,7 +129,7 @@ def same_settings(command: str, given: Mapping[str, Any], config: Mapping[str, A
         settings = Settings(**{name: value for name, value in config.items() if name in names})
     except TypeError as error:
         raise InputError(
-            f"{run / 'config.json'} lacks settings ({error}); start the run again in another folder"
+            f"{run / 'config.json'} does not hold the settings of a run; start the run again in another folder"
         ) from error
     asked = {"command": command, **given}
     changed = [name for name, value in asked.items() if value != getattr(settings, name)]

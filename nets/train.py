@@ -91,6 +91,9 @@ def train(settings: Settings, out: Path, resume: bool = False) -> dict[str, Any]
                 taken, _ = channels_for_budget(model, groups, example, budget, whole, method.scores(groups, prepared))
                 zero_channels(groups, taken)
                 run.facts["zeroed_by_budget"] = len(taken)
+            if not any(groups.surviving().values()):
+                used = f"strength {run.facts.get('strength', 0):.4g}"
+                raise CheckFailed(f"{used} removed every channel of the network; start again with a smaller --strength")
             smaller, difference = remove_channels(model, example)
             if not difference <= TOLERANCE:
                 raise CheckFailed(

@@ -16,6 +16,7 @@ OPERATORS = {
     ast.Div: lambda x, y: x / y,
     ast.Pow: lambda x, y: x**y,
 }
+LARGEST_EXPONENT = 64
 
 
 def declare(cost: str, price: str, bound: str | None = None, weight: str = "s") -> IndicatorBlock:
@@ -45,6 +46,8 @@ def read_settings(settings: Sequence[str]) -> dict[str, float]:
     numbers = {}
     for setting in settings:
         name, equals, value = setting.partition("=")
+        if name.strip() in numbers:
+            raise InputError(f"--set gives {name.strip()} twice; give each parameter once")
         try:
             numbers[name.strip()] = float(value)
         except ValueError:
@@ -60,7 +63,12 @@ def _convert(node: ast.expr, text: str) -> sympy.Expr:
     if isinstance(node, ast.Name):
         return sympy.Symbol(node.id, positive=True)
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATORS:
-        return OPERATORS[type(node.op)](_convert(node.left, text), _convert(node.right, text))
+        left, right = _convert(node.left, text), _convert(node.right, text)
+        if isinstance(node.op, ast.Pow) and right.is_number and abs(right) > LARGEST_EXPONENT:
+            raise InputError(
+                f"the exponent {right} in the formula {text!r} is too large; use at most {LARGEST_EXPONENT}"
+            )
+        return OPERATORS[type(node.op)](left, right)
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
         value = _convert(node.operand, text)
         return -value if isinstance(node.op, ast.USub) else value

@@ -1,5 +1,6 @@
 """Whole files or nothing: text is written beside its target and renamed over it."""
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -13,5 +14,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is wrong
+            temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror}; choose another --out") from error

@@ -143,7 +143,7 @@ def fenchel_young(t: Trial) -> None:
         mine, truth = float(t.maps.conjugate(z)), t.oracle.conjugate(z)
         same = mine == truth or abs(mine - truth) <= 1e-8 * (abs(truth) + t.oracle.price)
         t.require(same, "conjugate = supremum", z, f"{mine!r}, oracle {truth!r}")
-    for w in _inside(t):
+    for w in _inside(t) + _on_the_edge(t):
         z = t.maps.gradient(w)
         left = float(t.maps.value(w)) + t.oracle.conjugate(z)
         scale = abs(left) + t.oracle.price
@@ -242,6 +242,21 @@ def _reach(derived: NumericRegularizer, direction: Array) -> float:
 
 def _inside(t: Trial) -> list[Array]:
     return [w for w in t.points if t.oracle.contains(w)]
+
+
+def _on_the_edge(t: Trial) -> list[Array]:
+    """Points scaled to the edge of the box, where the prox puts them."""
+    edge = []
+    for w in t.points:
+        a, bound = t.oracle.magnitudes(w)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = float(np.max(np.where(a > 0, a / bound, 0.0)))
+        if 0 < share < np.inf:
+            scaled = w / share
+            edge += (
+                [np.clip(scaled, -t.oracle.lower, t.oracle.bound)] if not t.oracle.radial else [scaled * (1 - 1e-12)]
+            )
+    return edge
 
 
 def _is_zero_where_it_must(t: Trial, v: Array, step: float, mine: Array) -> bool:

@@ -140,9 +140,9 @@ class Reader:
         if name in FENCES:
             return f'<mo stretchy="false"{_tight(FENCES[name])}>{FENCES[name]}</mo>'
         if name in FUNCTIONS:
-            before = "".join(self.tokens[: self.place - 1]).rstrip()[-1:]
             after = "" if self._peek() in ("_", "^", "{", "(") else THIN
-            return f"{THIN if before.isalnum() or before == '}' else ''}<mi>{name}</mi>{after}"
+            word = f"<mi>{name}</mi>{after}"
+            return f"<mrow>{THIN}{word}</mrow>" if self._follows_a_factor() else word
         if name in SPACES:
             return f'<mspace width="{SPACES[name]}"/>'
         if name in SIZES:
@@ -162,6 +162,12 @@ class Reader:
         if name in structures:
             return structures[name]()
         raise InputError(f"the page cannot show the LaTeX command \\{name}; rename the symbol that is printed with it")
+
+    def _follows_a_factor(self) -> bool:
+        """Whether a letter, number or closing brace stands before the token just taken: c max, but log max."""
+        tokens = [token for token in self.tokens[: self.place - 1] if not token.isspace()]
+        last = tokens[-1] if tokens else ""
+        return (last[-1:].isalnum() and last[1:] not in FUNCTIONS | OPERATORS.keys() | SPACES.keys()) or last == "}"
 
     def _sum(self) -> str:
         return '<mo largeop="true" movablelimits="false">∑</mo>' if self.display else "<mo>∑</mo>"

@@ -35,6 +35,10 @@ class NumericRegularizer:
     quadratic: tuple[float, float] | None  # (a, b) when cost(s) = a s^2 + b s
     _functions: Mapping[str, Callable[..., Array]] = field(repr=False, compare=False)
 
+    def __reduce__(self) -> tuple[Callable[..., "NumericRegularizer"], tuple[object, ...]]:
+        """Copies and pickles are bound again: the compiled functions stay behind."""
+        return bind, (self.regularizer, dict(self.parameters))
+
     def value(self, w: ArrayLike) -> Array:
         """r(w), shape (...,); +inf outside the box."""
         return self._call("value", _array(w, "w"))
@@ -93,9 +97,7 @@ class NumericRegularizer:
         return self._functions[name](x, **self.parameters)
 
     def _scalar(self, name: str, x: ArrayLike) -> Array:
-        values = np.asarray(x, dtype=np.float64)
-        if np.isnan(values).any():
-            raise InputError("the array holds NaN; find where it comes from, or drop those entries")
+        values = _real(x, "the array")
         theta = tuple(np.asarray(p) for p in self.parameters.values())
         with np.errstate(all="ignore"):
             return np.broadcast_to(self._functions[name](np.abs(values), theta), values.shape).astype(np.float64)
@@ -138,7 +140,8 @@ def _number(name: str, value: float) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"parameter {name} must be a number, not {value!r}") from error
+        cure = "; for no box declare bound=None" if value is None else ""
+        raise InputError(f"parameter {name} must be a number, not {value!r}{cure}") from error
     if not (number > 0 and math.isfinite(number)):
         raise InputError(f"parameter {name} is {number:g}; it must be positive and finite")
     return number
@@ -177,9 +180,20 @@ def _refuse_bad_cost(r: NumericRegularizer) -> None:
 
 
 def _array(x: ArrayLike, name: str) -> Array:
-    values = np.asarray(x, dtype=np.float64)
+    values = _real(x, name)
     if values.ndim == 0 or values.shape[-1] == 0:
         raise InputError(f"{name} must have shape (..., n) with n >= 1 weights of one group in each row")
+    return values
+
+
+def _real(x: ArrayLike, name: str) -> Array:
+    try:
+        raw = np.asarray(x)
+    except ValueError as error:
+        raise InputError(f"{name} is ragged; give every group the same number of weights") from error
+    if raw.dtype.kind not in "biuf":
+        raise InputError(f"{name} must hold real numbers, not {raw.dtype}")
+    values = raw.astype(np.float64, copy=False)
     if np.isnan(values).any():
         raise InputError(f"{name} holds NaN; find where it comes from, or drop those rows")
     return values

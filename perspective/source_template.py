@@ -264,8 +264,9 @@ def gradient(w$signature):
     y, smallest, zero = _indicator(a, bound, theta)
     safe = xp.where(y == 0, xp.ones_like(y), y)
     scaled = a / safe
-    held = (smallest == y) & (y < 1) & ~zero
+    held = (smallest == y) & ~zero  # also on the edge of the box, where y = 1: the derivative from inside
     pull = _price(theta) - _sum(xp.where(a > 0, _legendre(scaled, theta), xp.zeros_like(a)))
+    pull = xp.where(pull > 0, pull, xp.zeros_like(pull))
     largest = xp.where(held & (a > 0) & (a / bound == smallest), xp.ones_like(a), xp.zeros_like(a))
     ties = xp.where(held, _sum(largest), xp.ones_like(y))
     through_box = xp.where(largest > 0, pull / (bound * ties), xp.zeros_like(a))

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from nets import commands
 from nets.saving import load
-from perspective import InputError
+from perspective import CheckFailed, InputError
 
 app = typer.Typer()
 for command in (commands.train, commands.prune, commands.report):
@@ -112,6 +112,13 @@ def test_train_refuses(name, tmp_path):
     flags, sentence = REFUSED[name]
     with pytest.raises(InputError, match=sentence):
         run("train", *SMALL, *flags, "--out", tmp_path / "run")
+    if name == "unknown net":
+        assert not (tmp_path / "run").exists()
+
+
+def test_a_strength_that_removes_everything_fails_its_check(tmp_path):
+    with pytest.raises(CheckFailed, match="smaller --strength"):
+        run("train", *SMALL, "--method", "spr", "--strength", "1e12", "--out", tmp_path / "run")
 
 
 def test_folders_that_cannot_be_used_are_refused(dense, tmp_path):

@@ -1,6 +1,7 @@
 """Proximal = the wrapped optimizer's step, then prox_{lr strength n_g / N} of every group, and still a torch optimizer."""
 
 import copy
+import pickle
 
 import numpy as np
 import pytest
@@ -206,10 +207,41 @@ def test_a_layer_without_regulariser_is_refused():
         Proximal(sgd, channel_groups(model, IMAGES), {"conv1": REGULARISER}, 1.0)
 
 
-@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize("strength", [-1.0, float("nan"), float("inf"), "much"])
 def test_a_strength_that_is_none_is_refused(strength):
     with pytest.raises(InputError, match="strength"):
         wrapped(network(), strength=strength)
+
+
+@pytest.mark.parametrize("regulariser", ["x", REGULARISER.regularizer, {"conv1": None, "conv2": None}])
+def test_a_regulariser_without_numbers_is_refused(regulariser):
+    model = network()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(InputError, match="bind"):
+        Proximal(sgd, channel_groups(model, IMAGES), regulariser, 1.0)
+
+
+def test_a_copy_made_with_its_model_trains_the_copied_model():
+    model = network()
+    optimizer, _ = wrapped(model)
+    train_step(model, optimizer)
+    for twin, twin_optimizer in (copy.deepcopy((model, optimizer)), pickle.loads(pickle.dumps((model, optimizer)))):
+        before = copy.deepcopy(model.state_dict())
+        train_step(twin, twin_optimizer)
+        assert distance(model.state_dict(), before) == 0
+        reference, reference_optimizer = copy.deepcopy((model, optimizer))
+        train_step(reference, reference_optimizer)
+        assert distance(twin.state_dict(), reference.state_dict()) == 0
+        assert distance(twin.state_dict(), before) > 0
+
+
+def test_state_loaded_into_the_wrapped_optimizer_is_followed():
+    model = network()
+    optimizer, _ = wrapped(model)
+    optimizer.inner.load_state_dict(optimizer.inner.state_dict())
+    train_step(model, optimizer)
+    assert optimizer.param_groups is optimizer.inner.param_groups
+    assert optimizer.state is optimizer.inner.state
 
 
 def test_added_parameters_are_trained_and_closures_return_their_loss():

@@ -1,11 +1,15 @@
 """Law 11: bad parameters and declarations raise one sentence that names the cure."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import sympy
 
 from perspective import IndicatorBlock, InputError, declare, derive
 from perspective.catalogue.spr import spr
+from perspective.declaration import read_settings
 
 s = sympy.Symbol("s", positive=True)
 SPR = derive(spr())
@@ -41,6 +45,7 @@ def test_bad_numbers(parameters, word):
         ("-s**2", "c", None, "convex"),
         ("s**2", "-1", None, "must be positive"),
         ("s**2", "s", None, "contains the weight"),
+        ("9**9**9**9*s**2", "c", None, "too large"),
         ("s**2", "c", "-1", "must be positive"),
         ("0*s", "c", None, "needs a bound"),
         ("s**", "c", None, "cannot read"),
@@ -73,6 +78,9 @@ def test_bad_arrays():
     for call in (lambda: number.value(3.0), lambda: number.value(np.zeros((2, 0))), lambda: number.prox([1.0], 0.0)):
         with pytest.raises(InputError):
             call()
+    for strange in ([["a"]], [1 + 2j], np.array(["2020"], dtype="datetime64"), [[1.0], [1.0, 2.0]]):
+        with pytest.raises(InputError, match=r"real numbers|ragged"):
+            number.value(strange)
     for step in (-1.0, np.inf, np.nan):
         with pytest.raises(InputError, match="step"):
             number.prox(np.ones(3), step)
@@ -106,3 +114,15 @@ def test_a_cost_that_jumps_is_refused():
     jump = sympy.Piecewise((s**2, s <= 1), (s**2 + 1, True))
     with pytest.raises(InputError, match="not convex"):
         derive(IndicatorBlock(jump, s, 1)).bind()
+
+
+def test_a_parameter_set_twice_is_refused():
+    assert read_settings(["a=1", "b=2"]) == {"a": 1.0, "b": 2.0}
+    with pytest.raises(InputError, match="twice"):
+        read_settings(["a=1", "a=2"])
+
+
+def test_a_copy_is_bound_again():
+    number = SPR.bind(alpha=0.5, M=1.0)
+    for other in (copy.deepcopy(number), pickle.loads(pickle.dumps(number))):
+        assert np.array_equal(other.prox([[0.3, 0.9]], 0.2), number.prox([[0.3, 0.9]], 0.2))

@@ -19,6 +19,7 @@ def shape(element):
     inside = [shape(child) for child in element if not child.tag.endswith("mspace")]
     if name in ("mi", "mn", "mo", "mtext"):
         return element.text
+    assert len(element) == CHILDREN.get(name, len(element))
     if name in ("mrow", "math"):
         return " ".join(x for x in inside if x)
     return f"{name}({','.join(inside)})"
@@ -36,6 +37,7 @@ def shape(element):
         (r"\sqrt{x} - \sqrt[3]{y}", "msqrt(x) − mroot(y,3)"),
         (r"\left(a, \frac{1}{2}\right]^{2}", "msup(( a , mfrac(1,2) ],2)"),
         (r"\min\left\{x\right\}", "min { x }"),
+        (r"c \max_{k} x_k + \arg\min_w", "c msub(max,k) msub(x,k) + arg msub(min,w)"),
         (r"\alpha\beta < 1.5", "α β < 1.5"),
         (r"\operatorname{sign}{\left(v \right)} \text{ and more}", "sign ( v ) \xa0and\xa0more"),
         (
@@ -63,6 +65,7 @@ def test_what_cannot_be_read_is_refused_never_dropped(latex):
         to_mathml(latex)
 
 
+CHILDREN = {"mfrac": 2, "mroot": 2, "msub": 2, "msup": 2, "munder": 2, "mover": 2, "msubsup": 3, "munderover": 3}
 COUNTED = {  # LaTeX on the left, what stands for it on the right
     r"\\[tf]?d?frac\b|\\tfrac": r"<mfrac",
     r"\\sqrt": r"<msqrt|<mroot",
@@ -83,7 +86,9 @@ COUNTED = {  # LaTeX on the left, what stands for it on the right
 def test_nothing_is_lost_between_sheet_and_page(make):
     markdown = derive(make()).explain()
     html = "".join(f"<h2>{heading}</h2>{body}" for heading, body in to_sections(markdown))
-    ET.fromstring(f"<div>{html}</div>")  # well-formed
+    for element in ET.fromstring(f"<div>{html}</div>").iter():
+        name = element.tag.removeprefix(SPACE)
+        assert len(element) == CHILDREN.get(name, len(element)), ET.tostring(element)
     formulas = " ".join(re.findall(r"\$+([^$]+)\$+", markdown))
     for latex, mathml in COUNTED.items():
         assert len(re.findall(latex, formulas)) == len(re.findall(mathml, html)), latex

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from functools import cache
 from html.parser import HTMLParser
 
 import numpy as np
@@ -50,8 +51,11 @@ class Balance(HTMLParser):
         assert self.open.pop() == tag
 
 
-def number(block):
-    return derive(block).bind(**{name: NUMBERS[name] for name in block.parameters})
+@cache
+def drawn(name):
+    """The numeric regulariser of a shape, and its pictures."""
+    num = derive(SHAPES[name]).bind(**{name: NUMBERS[name] for name in SHAPES[name].parameters})
+    return num, draw_all(num)
 
 
 @pytest.fixture(scope="module")
@@ -94,9 +98,8 @@ def test_numbers_that_do_not_fit_are_refused():
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_curves_are_the_oracles(name):
-    num = number(SHAPES[name])
+    num, pictures = drawn(name)
     truth = consult(SHAPES[name], num.parameters)
-    pictures = draw_all(num)
     assert len({picture.title for picture in pictures}) == len(pictures) == 6
     lines = {line.get_label(): line.get_xydata() for line in pictures[2].axes.lines}
     for t, r in lines["r(w)"][::100]:
@@ -110,14 +113,14 @@ def test_the_curves_are_the_oracles(name):
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_marked_breakpoints_are_breakpoints(name):
-    num = number(SHAPES[name])
+    num, pictures = drawn(name)
     scene = set_scene(num)
     if np.isfinite(scene.whole):
         before, after = (float(num.indicator(np.full(SIZE, scene.whole * k))) for k in (0.999, 1.001))
         assert before < 1 == after
     else:
         assert name == "price unpaid"
-    curves = {line.get_label(): line.get_xydata() for line in draw_all(num)[5].axes.lines if "step" in line.get_label()}
+    curves = {line.get_label(): line.get_xydata() for line in pictures[5].axes.lines if "step" in line.get_label()}
     assert len(curves) == 3
     for fraction, curve in zip((0.25, 0.6, 1.1), curves.values(), strict=True):
         zero = curve[(curve[:, 1] == 0) & (curve[:, 0] > 0), 0].max()

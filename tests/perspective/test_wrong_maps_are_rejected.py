@@ -49,6 +49,12 @@ def breakpoint_off_by_one(v, step):
     return boxed
 
 
+def edge_forgotten(w):
+    """Right inside, but where |w|_inf = M the box's share of the slope is missing."""
+    on_edge = np.abs(w).max(-1, keepdims=True) >= 1.5
+    return np.where(on_edge, 0.6 * np.asarray(w), RIGHT.gradient(w))
+
+
 WRONG = {
     "prox: identity": {"prox": lambda v, step: np.array(v, dtype=float)},
     "prox: zero": {"prox": lambda v, step: np.zeros_like(v)},
@@ -75,6 +81,7 @@ WRONG = {
     "conjugate: box forgotten": {"conjugate": NO_BOX.conjugate},
     "gradient: twice": {"gradient": lambda w: 2 * RIGHT.gradient(w)},
     "gradient: box forgotten": {"gradient": NO_BOX.gradient},
+    "gradient: box forgotten on its edge": {"gradient": edge_forgotten},
 }
 
 
