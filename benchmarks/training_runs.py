@@ -46,21 +46,28 @@ def main(
     ]
     if note:
         text += [note, ""]
-    environment = results[0]["environment"]
+    environment = _without_command_line(results[0])["environment"]
     text += ["Machine and versions: " + ", ".join(f"{name} {value}" for name, value in environment.items()) + "."]
     out.mkdir(parents=True, exist_ok=True)
     (out / "table.md").write_text("\n".join(text) + "\n")
     for run in runs:
         folder = out / run.name
         folder.mkdir(exist_ok=True)
-        for name in ("result.json", "metrics.jsonl"):
-            (folder / name).write_text((run / name).read_text())
-        config = json.loads((run / "config.json").read_text())
+        (folder / "metrics.jsonl").write_text((run / "metrics.jsonl").read_text())
+        result = _without_command_line(json.loads((run / "result.json").read_text()))
+        (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        config = _without_command_line(json.loads((run / "config.json").read_text()))
         for name in ("data_dir", "dense"):
             if config.get(name) is not None:
                 config[name] = "DIR" if name == "data_dir" else Path(config[name]).name
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     print("\n".join(text))
+
+
+def _without_command_line(content: dict) -> dict:
+    """The command line names folders of the machine; `--command` says it without them."""
+    environment = {name: value for name, value in content["environment"].items() if name != "argv"}
+    return {**content, "environment": environment}
 
 
 def _row(name: str, result: dict) -> list[str]:
