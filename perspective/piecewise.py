@@ -38,7 +38,12 @@ def limit_at_zero(expression: sympy.Expr, s: sympy.Symbol) -> sympy.Expr:
 
 def limit_at_infinity(expression: sympy.Expr, s: sympy.Symbol) -> sympy.Expr:
     """Limit for s -> oo."""
-    return sympy.limit(_branch(expression, s, sympy.oo), s, sympy.oo)
+    try:
+        return sympy.limit(_branch(expression, s, sympy.oo), s, sympy.oo)
+    except NotImplementedError as error:
+        raise InputError(
+            f"sympy cannot tell how {expression} grows; give exponents numbers, or write them as 1 + q with q > 0"
+        ) from error
 
 
 def _branch(expression: sympy.Expr, s: sympy.Symbol, point: sympy.Expr) -> sympy.Expr:

@@ -15,7 +15,15 @@ from perspective.errors import InputError
 from perspective.norms import norm
 from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus
-from perspective.source_template import BODY, HEADERS, NUMERIC_ROOT, NUMERIC_STATIONARY
+from perspective.source_template import (
+    BODY,
+    HEADERS,
+    NUMERIC_ROOT,
+    NUMERIC_STATIONARY,
+    PROX_GENERAL,
+    PROX_QUADRATIC,
+    START_QUADRATIC,
+)
 from perspective.triton_source import write_triton
 
 TARGETS = ("numpy", "torch", "triton")
@@ -63,8 +71,25 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         "stationary": _stationary_body(projection, printer, unpack),
         "theta": "(" + ", ".join(f"_parameter({name}, LIKE)" for name in names) + (",)" if len(names) == 1 else ")"),
     }
+    fields["edge"] = "1 + 8 * EPSILON(w)" if block.radial else "1"  # |w|_2 of a point on the ball is rounded
+    fields |= _free_root(block, scalar, printer, unpack)
     text = Template(HEADERS[target] + BODY).substitute(fields)
     return re.sub(r"theta_like\((\w)\)", lambda m: fields["theta"].replace("LIKE", m[1]), text)
+
+
+def _free_root(block: IndicatorBlock, scalar: ScalarCalculus, printer: "_Printer", unpack: str) -> dict[str, str]:
+    """The prox in closed form where no box can bind a cost a s^2 + b s, else where the search for y starts."""
+    fields = {"prox": PROX_GENERAL, "start": "    return xp.zeros_like(_max(a))"}
+    if scalar.quadratic is None or scalar.legendre == 0:
+        return fields
+    bend = printer.doprint(2 * scalar.quadratic[0])
+    reach = f"({printer.doprint(scalar.quadratic[0] / block.price)})**0.5"
+    if block.bound is None and block.lower is None:
+        signed = "_direction(v, _a) * (_kept * _soft)" if block.radial else "xp.copysign(_kept * _soft, v)"
+        fields["prox"] = Template(PROX_QUADRATIC).substitute(bend=bend, reach=reach, signed=signed, unpack=unpack)
+    else:
+        fields["start"] = Template(START_QUADRATIC).substitute(bend=bend, reach=reach, unpack=unpack)
+    return fields
 
 
 def _bounds_body(block: IndicatorBlock, printer: "_Printer", unpack: str) -> str:

@@ -11,18 +11,9 @@ Arrays w, z, v have shape (..., n): one group per row. step and the parameters $
 shape (..., 1): one number per row. See the functions' docstrings; formulas are derived from the declaration above.
 """
 
+import functools
+
 import numpy as xp
-
-
-def _working(x):
-    """Float32 at least: half precision is computed in float32."""
-    x = xp.asarray(x)
-    return x.astype(xp.result_type(x.dtype, xp.float32), copy=False)
-
-
-def _back(x, like):
-    kind = xp.asarray(like).dtype
-    return x.astype(kind, copy=False) if kind.kind == "f" else x
 
 
 def _parameter(x, like):
@@ -37,7 +28,32 @@ def _max(x):
     return xp.max(x, axis=-1, keepdims=True)
 
 
-quiet = xp.errstate(all="ignore")  # overflow to inf is meant below; answers stay right
+def _positive(x):
+    return xp.maximum(x, 0)
+
+
+def _length(x):
+    """Euclidean norm of each row: plain sums of squares, and the scaled ones where those underflow or overflow."""
+    square = xp.einsum("...k,...k->...", x, x)[..., None]
+    rough = ~((square > xp.finfo(x.dtype).tiny / EPSILON(x)) & (square < xp.inf))[..., 0]
+    size = xp.sqrt(square)
+    if rough.any():
+        size[rough] = _norm(x[rough], 2)
+    return size
+
+
+def quiet(function):
+    """Overflow to inf is meant, answers stay right; integers are taken as float64, half precision computed in single."""
+
+    @functools.wraps(function)
+    def rounded(x, *step, **parameters):
+        given = xp.asarray(x)
+        wide = given.astype(xp.result_type(given.dtype, xp.float32), copy=False)
+        with xp.errstate(all="ignore"):
+            answer = function(wide, *step, **parameters)
+        return answer.astype(given.dtype, copy=False) if given.dtype.kind == "f" else answer
+
+    return rounded
 ''',
     "torch": '''"""Projected perspective regulariser: $declaration. Needs torch only.
 
@@ -45,16 +61,21 @@ Tensors w, z, v have shape (..., n): one group per row. step and the parameters 
 shape (..., 1): one number per row. See the functions' docstrings; formulas are derived from the declaration above.
 """
 
+import functools
+
 import torch as xp
 
 
-def _working(x):
-    """Float32 at least: half precision is computed in float32."""
-    return x.float() if x.dtype in (xp.float16, xp.bfloat16) else x
+def quiet(function):
+    """No gradients; half precision is computed in single precision and rounded once, at the end."""
 
+    @functools.wraps(function)
+    @xp.no_grad()
+    def rounded(x, *step, **parameters):
+        wide = x.float() if x.dtype in (xp.float16, xp.bfloat16) else x
+        return function(wide, *step, **parameters).to(x.dtype)
 
-def _back(x, like):
-    return x.to(like.dtype)
+    return rounded
 
 
 def _parameter(x, like):
@@ -69,7 +90,13 @@ def _max(x):
     return xp.amax(x, dim=-1, keepdim=True)
 
 
-quiet = xp.no_grad()
+def _positive(x):
+    return x.clamp(min=0)
+
+
+def _length(x):
+    return _norm(x, 2)
+
 ''',
 }
 
@@ -180,7 +207,7 @@ def _norm(a, p):
     """(sum_k a_k^p)^(1/p), scaled so that nothing overflows or underflows."""
     top = _max(a)
     top = xp.where(top > 0, top, xp.zeros_like(top) + 1)
-    return top * _sum((a / top) ** p) ** (1 / p)
+    return xp.where(top == xp.inf, top, top * _sum((a / top) ** p) ** (1 / p))
 
 
 def _root(a, y, step, theta):
@@ -224,16 +251,14 @@ def _indicator(a, bound, theta):
 @quiet
 def indicator(w$signature):
     """y*(w), shape (...,): the minimiser of the perspective over y in [0, 1]; 1 also outside the box."""
-    given, w = w, _working(w)
     theta = theta_like(w)
     a = _magnitude(w)
-    return _back(_indicator(a, _bounds(w, theta), theta)[0][..., 0], given)
+    return _indicator(a, _bounds(w, theta), theta)[0][..., 0]
 
 
 @quiet
 def value(w$signature):
     """r(w), shape (...,): sum_k y phi(w_k / y) + price y at y = y*(w); inf outside the box."""
-    given, w = w, _working(w)
     theta = theta_like(w)
     a = _magnitude(w)
     y, smallest, zero = _indicator(a, _bounds(w, theta), theta)
@@ -241,24 +266,22 @@ def value(w$signature):
     inside = _sum(_cost(a / safe, theta)) * y + _price(theta) * y
     inside = xp.where(y == 0, _steepest(theta) * _sum(a), inside)
     inside = xp.where(zero, xp.zeros_like(y), inside)
-    return _back(xp.where(smallest > 1, xp.full_like(y, xp.inf), inside)[..., 0], given)
+    return xp.where(smallest > $edge, xp.full_like(y, xp.inf), inside)[..., 0]
 
 
 @quiet
 def conjugate(z$signature):
     """r*(z) = max(0, sum_k phi*(z_k) - price), shape (...,)."""
-    given, z = z, _working(z)
     theta = theta_like(z)
     a = _magnitude(z)
     terms = _conjugate_terms(a, xp.zeros_like(a), xp.ones_like(a), _bounds(z, theta), theta)[1]
     surplus = _sum(terms) - _price(theta)
-    return _back(xp.where(surplus > 0, surplus, xp.zeros_like(surplus))[..., 0], given)
+    return xp.where(surplus > 0, surplus, xp.zeros_like(surplus))[..., 0]
 
 
 @quiet
 def gradient(w$signature):
     """A subgradient of r, shape (..., n): zero at w = 0, undefined outside the box; ties for |w|_inf share equally."""
-    given, w = w, _working(w)
     theta = theta_like(w)
     a, bound = _magnitude(w), _bounds(w, theta)
     y, smallest, zero = _indicator(a, bound, theta)
@@ -271,7 +294,7 @@ def gradient(w$signature):
     ties = xp.where(held, _sum(largest), xp.ones_like(y))
     through_box = xp.where(largest > 0, pull / (bound * ties), xp.zeros_like(a))
     slope = xp.where(y == 0, _steepest(theta) + xp.zeros_like(a), _slope(scaled, theta))
-    return _back(xp.where(zero, xp.zeros_like(w), _direction(w, a) * (slope + through_box)), given)
+    return xp.where(zero, xp.zeros_like(w), _direction(w, a) * (slope + through_box))
 
 
 def _rows(x, a, rows):
@@ -279,10 +302,15 @@ def _rows(x, a, rows):
     return x if x.ndim == 0 else xp.broadcast_to(x, a.shape[:-1] + x.shape[-1:])[rows]
 
 
+def _start(a, step, theta):
+    """Where the search for y starts: the root without a box where that has a closed form, else 0."""
+$start
+
+
 def _share(a, step, bound, theta):
     """The root y in (0, 1) of F, one for each row: Newton from y = 0, kept in a bracket. For rows with F(0) < 0 < F(1)."""
-    price, y = _price(theta), xp.zeros_like(_max(a))
-    low, high, busy = y, xp.ones_like(y), xp.ones_like(y) > 0
+    price, y = _price(theta), _start(a, step, theta)
+    low, high, busy = xp.zeros_like(y), xp.ones_like(y), xp.ones_like(y) > 0
     _s, terms, fall = _conjugate_terms(a, y, step, bound, theta)
     for turn in range(200):
         excess, bend = price - _sum(terms), _sum(fall)
@@ -307,34 +335,12 @@ def prox(v, step$signature):
     With the nondecreasing F(y) = price - sum_k phi*((a_k - y s_k(y)) / step): F(0) >= 0, the whole row is zero; F(1) <= 0,
     y = 1; else y is the root of F. w_k = sign(v_k) y s_k(y).
     """
-    given, v = v, _working(v)
-    theta = theta_like(v)
-    step = _parameter(step, v)
-    a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
-    y = xp.zeros_like(_max(a))
-    terms = _conjugate_terms(a, y, step, bound, theta)[1]
-    beyond = xp.where(bound == xp.inf, a - step * _steepest(theta), -a)  # > 0: y -> 0 leaves a nonzero weight
-    terms = xp.where(beyond > 0, _legendre_top(theta) + xp.zeros_like(a), terms)
-    positive = price - _sum(terms) >= 0
-    zero, unpaid = positive & (_max(beyond) <= 0), positive & (_max(beyond) > 0)
-    full = ~positive & (price - _sum(_conjugate_terms(a, xp.ones_like(y), step, bound, theta)[1]) <= 0)
-    y = xp.where(full, xp.ones_like(y), y)
-    inside = ~(positive | full)
-    rows = inside[..., 0]
-    if bool(rows.any()):
-        part = tuple(_rows(x, a, rows) for x in theta)
-        y[inside] = _share(a[rows], _rows(step, a, rows), _rows(bound, a, rows), part)[..., 0]
-    size = y * _conjugate_terms(a, y, step, bound, theta)[0]
-    size = xp.where(unpaid, xp.where(beyond > 0, beyond, xp.zeros_like(a)), size)
-    answer = _direction(v, a) * size + 0  # no negative zeros
-    answer = xp.where(zero, xp.zeros_like(v), answer)
-    return _back(xp.where(xp.isnan(v) | xp.isnan(_sum(a)), v + _sum(v), answer), given)
+$prox
 
 
 @quiet
 def zero_threshold(v$signature):
     """T(v), shape (...,): the prox of v is zero exactly where step >= T; solves sum_k phi*(v_k / T) = price."""
-    given, v = v, _working(v)
     theta = theta_like(v)
     a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
     top = _max(xp.where(bound > 0, a, xp.zeros_like(a)))
@@ -358,5 +364,42 @@ def zero_threshold(v$signature):
         moved, x = xp.abs(new - x), new
         if not bool((moved > 2 * EPSILON(a) * x).any()):
             break
-    return _back(xp.where(none, xp.zeros_like(top), top / x)[..., 0], given)
+    return xp.where(none, xp.zeros_like(top), xp.where(top == xp.inf, top, top / x))[..., 0]
 '''
+
+PROX_GENERAL = """    theta = theta_like(v)
+    step = _parameter(step, v)
+    a, bound, price = _magnitude(v), _bounds(v, theta), _price(theta)
+    y = xp.zeros_like(_max(a))
+    terms = _conjugate_terms(a, y, step, bound, theta)[1]
+    beyond = xp.where(bound == xp.inf, a - step * _steepest(theta), -a)  # > 0: y -> 0 leaves a nonzero weight
+    terms = xp.where(beyond > 0, _legendre_top(theta) + xp.zeros_like(a), terms)
+    positive = price - _sum(terms) >= 0
+    zero, unpaid = positive & (_max(beyond) <= 0), positive & (_max(beyond) > 0)
+    full = ~positive & (price - _sum(_conjugate_terms(a, xp.ones_like(y), step, bound, theta)[1]) <= 0)
+    y = xp.where(full, xp.ones_like(y), y)
+    inside = ~(positive | full)
+    rows = inside[..., 0]
+    if bool(rows.any()):
+        part = tuple(_rows(x, a, rows) for x in theta)
+        y[inside] = _share(a[rows], _rows(step, a, rows), _rows(bound, a, rows), part)[..., 0]
+    size = y * _conjugate_terms(a, y, step, bound, theta)[0]
+    size = xp.where(unpaid, xp.where(beyond > 0, beyond, xp.zeros_like(a)), size)
+    answer = _direction(v, a) * size + 0  # no negative zeros
+    answer = xp.where(zero, xp.zeros_like(v), answer)
+    return xp.where(xp.isnan(v) | xp.isnan(_sum(a)), v + _sum(v), answer)"""
+
+PROX_QUADRATIC = """    theta = theta_like(v)
+    step = _parameter(step, v)
+    _a = _magnitude(v)
+    _soft = _positive(_a - step * _floor(theta))
+    _size = _length(_soft)
+${unpack}    _bend = step * ($bend)
+    _y = _size * $reach - _bend  # the root of F; not-a-number goes through every line below and marks its row
+    _y = xp.where(_y > 1, xp.ones_like(_y), _y)
+    _kept = xp.where(_y <= 0, xp.zeros_like(_y), _y / (_y + _bend))
+    return $signed + 0  # no negative zeros"""
+
+START_QUADRATIC = """    _size, _step = _length(_positive(a - step * _floor(theta))), step
+${unpack}    _y = _size * $reach - _step * ($bend)
+    return xp.where(_y < 1, _y, xp.ones_like(_y))"""

@@ -46,6 +46,7 @@ def test_bad_numbers(parameters, word):
         ("s**2", "-1", None, "must be positive"),
         ("s**2", "s", None, "contains the weight"),
         ("9**9**9**9*s**2", "c", None, "too large"),
+        ("a*s**p", "c", None, "1 \\+ q"),
         ("s**2", "c", "-1", "must be positive"),
         ("0*s", "c", None, "needs a bound"),
         ("s**", "c", None, "cannot read"),

@@ -17,7 +17,7 @@ SINGLE, HALF = torch.float32, torch.bfloat16
 # T(v), a group is exactly zero where the float64 map says zero, and only there.
 STATED = {
     SINGLE: {"prox": 2e-6, "value": 2e-6, "conjugate": 4e-6, "threshold": 4e-6, "zero": 1e-5},
-    HALF: {"prox": 2e-1, "value": 4e-2, "conjugate": 6e-2, "threshold": 6e-2, "zero": 6e-2},
+    HALF: {"prox": 4e-3, "value": 4e-3, "conjugate": 4e-3, "threshold": 4e-3, "zero": 8e-3},
 }
 STEPS = (0.02, 0.3, 1.0)
 
