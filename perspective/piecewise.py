@@ -32,17 +32,21 @@ def segments(cost: sympy.Expr, s: sympy.Symbol) -> tuple[Segment, ...]:
 
 
 def limit_at_zero(expression: sympy.Expr, s: sympy.Symbol) -> sympy.Expr:
-    """Limit for s -> 0+."""
-    return sympy.limit(_branch(expression, s, sympy.Integer(0)), s, 0, "+")
+    """Limit for s -> 0+; InputError where sympy cannot tell."""
+    return _limit(_branch(expression, s, sympy.Integer(0)), s, sympy.Integer(0), "+")
 
 
 def limit_at_infinity(expression: sympy.Expr, s: sympy.Symbol) -> sympy.Expr:
-    """Limit for s -> oo."""
+    """Limit for s -> oo; InputError where sympy cannot tell."""
+    return _limit(_branch(expression, s, sympy.oo), s, sympy.oo, "-")
+
+
+def _limit(expression: sympy.Expr, s: sympy.Symbol, point: sympy.Expr, side: str) -> sympy.Expr:
     try:
-        return sympy.limit(_branch(expression, s, sympy.oo), s, sympy.oo)
+        return sympy.limit(expression, s, point, side)
     except NotImplementedError as error:
         raise InputError(
-            f"sympy cannot tell how {expression} grows; give exponents numbers, or write them as 1 + q with q > 0"
+            f"sympy cannot tell how {expression} behaves for {s} -> {point}; give exponents numbers, or write them as 1 + q"
         ) from error
 
 
