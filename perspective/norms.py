@@ -31,7 +31,7 @@ class norm(sympy.Function):  # noqa: N801  (printed in formulas, so it carries i
 def powers_of(expression: sympy.Expr, variable: sympy.Symbol) -> dict[sympy.Expr, sympy.Expr] | None:
     """{exponent: coefficient} when `expression` is a sum of powers of `variable` (without a constant), else None."""
     found: dict[sympy.Expr, sympy.Expr] = {}
-    for term in sympy.Add.make_args(sympy.expand(sympy.powsimp(sympy.expand(expression)))):
+    for term in sympy.Add.make_args(sympy.expand(sympy.powsimp(sympy.expand(expression)), power_exp=False)):
         coefficient, rest = term.as_independent(variable, as_Add=False)
         base, exponent = rest.as_base_exp()
         if term == 0:

@@ -52,6 +52,12 @@ def test_power_is_the_p_norm_near_zero():
         assert sympy.simplify(shared.indicator / (norm(W, p) * ((p - 1) * ALPHA / C) ** (1 / p))) == 1
 
 
+def test_a_symbolic_power():
+    s, q = sympy.symbols("s q", positive=True)
+    _, shared = derive(IndicatorBlock(ALPHA * s ** (1 + q), s, C)).pieces
+    assert sympy.simplify(shared.indicator / (norm(W, 1 + q) * (q * ALPHA / C) ** (1 / (1 + q)))) == 1
+
+
 def test_prox_of_reverse_huber_in_closed_form():
     solution = derive(declare("alpha*s**2", "1-alpha")).proximal.solution
     published = sympy.sqrt(ALPHA / (1 - ALPHA)) * norm(sympy.Symbol("v"), 2) - 2 * ALPHA * TAU
