@@ -1,9 +1,10 @@
 """Group branch and bound: best first, every node bounded by the projected relaxation's dual value.
 
 A node fixes groups off or on and leaves the others free; its bound is the dual value where the node solver stopped, so
-no node has to be solved exactly. Incumbents: the supports that rounding y* gives, refitted exactly, then single flips at
-the root. The same dual point also prices a fixing: with v_j = sum_k phi*(z_jk) - price, forbidding group j costs at least
-strength * max(0, v_j) more and keeping it strength * max(0, -v_j) more, so groups are fixed where that passes the cutoff.
+no node has to be solved exactly. Incumbents: greedy drops from all groups on, before anything else; the supports that
+rounding y* gives, refitted exactly; single flips at the root. The same dual point also prices a fixing: with
+v_j = sum_k phi*(z_jk) - price, forbidding group j costs at least strength * max(0, v_j) more and keeping it
+strength * max(0, -v_j) more, so groups are fixed where that passes the cutoff.
 Every part of the search space cut off this way leaves one leaf with its dual point: together they are the certificate.
 """
 
@@ -18,6 +19,8 @@ from numpy.typing import NDArray
 
 from solvers.dual import FREE, OFF, ON
 from solvers.fit import fit_support
+from solvers.greedy import SHARE as GREEDY_SHARE
+from solvers.greedy import drop_groups
 from solvers.problem import Array, LayerProblem
 from solvers.projected import Point, indicators_of, minimise
 from solvers.reduced import Reduced, reduce
@@ -68,11 +71,15 @@ def grow_tree(reduced: Reduced, gap: float, time_limit: float, incumbent: Array 
 
     Status FEASIBLE where every node is closed and rounding alone keeps the certificate from the gap asked for.
     """
-    deadline = time.perf_counter() + time_limit
-    problem, search = reduced.problem, _Search(reduced, gap)
+    begin = time.perf_counter()
+    deadline = begin + time_limit
+    problem, search = reduced.problem, _Search(reduced, gap, deadline)
     search.offer(reduced.zero())
     if incumbent is not None:
         search.offer(incumbent)
+    else:
+        greedy_end = begin + GREEDY_SHARE * time_limit
+        drop_groups(lambda support: search.fit(support, greedy_end), problem.n_groups, greedy_end)
     root = Node(np.full(problem.n_groups, FREE, dtype=np.int8), search.weights, 1.0)
     heap, counter, nodes, expired = [(-np.inf, 0, root)], itertools.count(1), 0, False
     while heap and not expired:
@@ -108,8 +115,8 @@ def grow_tree(reduced: Reduced, gap: float, time_limit: float, incumbent: Array 
 class _Search:
     """The incumbent, and the parts of the search space closed so far (mutable state of one tree)."""
 
-    def __init__(self, reduced: Reduced, gap: float) -> None:
-        self.reduced, self.gap = reduced, gap
+    def __init__(self, reduced: Reduced, gap: float, deadline: float) -> None:
+        self.reduced, self.gap, self.deadline = reduced, gap, deadline
         self.weights, self.value = reduced.zero(), np.inf
         self.fitted: dict[bytes, float] = {}
         self.closed: list[tuple[NDArray[np.int8], Array, float]] = []
@@ -124,11 +131,11 @@ class _Search:
         if value < self.value:
             self.weights, self.value = weights, value
 
-    def fit(self, support: NDArray[np.bool_]) -> float:
+    def fit(self, support: NDArray[np.bool_], deadline: float = np.inf) -> float:
         """Value of a support's exact fit, offered as incumbent; each support is fitted once."""
         key = support.tobytes()
         if key not in self.fitted:
-            point = fit_support(self.reduced, support)
+            point = fit_support(self.reduced, support, min(deadline, self.deadline))
             self.fitted[key] = point.primal
             self.offer(point.weights)
         return self.fitted[key]
@@ -136,7 +143,7 @@ class _Search:
     def solve(self, node: Node, deadline: float) -> Point:
         """Bound the node: coarsely first, closer only where that may still cut it off; exactly where all is fixed."""
         if not np.any(node.states == FREE):
-            point = fit_support(self.reduced, node.states == ON)
+            point = fit_support(self.reduced, node.states == ON, deadline)
             self.offer(point.weights)
             return point
         start = np.where((node.states == OFF)[self.reduced.problem.labels][:, None], 0.0, node.start)

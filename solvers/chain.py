@@ -106,9 +106,11 @@ def gap_closed(big_m: float, projected: float, exact: float) -> float:
 
 
 def _solved(result: Result) -> Result:
-    if result.status is not Status.OPTIMAL:
-        raise CheckFailed(f"the {result.backend} relaxation was not solved: {result.status}, gap {result.gap:.3g}")
-    return result
+    # a relaxation short of its own gap serves as long as the values can be compared to the chain's tolerance
+    if result.status is Status.OPTIMAL or result.gap < TOLERANCE:
+        return result
+    cure = "rescale the columns of the inputs to similar sizes, and the bound with them"
+    raise CheckFailed(f"the {result.backend} relaxation was not solved: {result.status}, gap {result.gap:.3g}; {cure}")
 
 
 def _agree(exact: Result, truth: float, gap: float) -> None:

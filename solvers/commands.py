@@ -58,7 +58,7 @@ def verify(
     declared = _declared(file, cost, price, bound, settings or (), strength, seed, groups)
     with _working("verifying the chain of bounds"):
         chain = bound_chain(declared.problem, gap=gap, time_limit=time_limit)
-    _deliver(chain_json(chain), as_json, out)
+    _deliver(chain_json(chain, declared), as_json, out)
     if not as_json:
         _print_chain(chain, declared)
 
@@ -93,7 +93,8 @@ def solve(
 
 def verify_toy(seed: int) -> dict[str, Any]:
     """The JSON object of `perspective verify --seed SEED`: the chain on a toy layer, checked."""
-    return chain_json(bound_chain(_declared(None, None, PRICE, None, (), STRENGTH, seed, 8).problem))
+    declared = _declared(None, None, PRICE, None, (), STRENGTH, seed, 8)
+    return chain_json(bound_chain(declared.problem), declared)
 
 
 def demo_verify(path: Path) -> None:
@@ -101,11 +102,11 @@ def demo_verify(path: Path) -> None:
     declared = _declared(None, None, PRICE, None, (), STRENGTH, 0, 8)
     with _working("verifying the chain of bounds"):
         chain = bound_chain(declared.problem)
-    write_text(path, json.dumps(chain_json(chain), indent=2) + "\n")
+    write_text(path, json.dumps(chain_json(chain, declared), indent=2) + "\n")
     _print_chain(chain, declared, stderr=True)
 
 
-def chain_json(chain: BoundChain) -> dict[str, Any]:
+def chain_json(chain: BoundChain, declared: Declared) -> dict[str, Any]:
     """The published JSON object of a chain; `bound_chain` has checked its certificate."""
     return {
         "big_m": chain.big_m,
@@ -118,6 +119,7 @@ def chain_json(chain: BoundChain) -> dict[str, Any]:
         "indicators": list(chain.indicators),
         "seconds": chain.seconds,
         "certificate_holds": True,
+        "parameters": dict(declared.parameters),
     }
 
 
@@ -141,6 +143,7 @@ def result_json(result: Result, declared: Declared) -> dict[str, Any]:
         "nodes": result.nodes,
         "backend": result.backend,
         "certificate_holds": holds,
+        "parameters": dict(declared.parameters),
     }
 
 
@@ -156,7 +159,11 @@ def _declared(
 ) -> Declared:
     inputs, targets, labels = make_toy_layer(seed, groups) if file is None else read_layer(file)
     box = BOUND if cost is None and bound is None else bound
-    return declare_problem(inputs, targets, labels, Declaration(cost or COST, price, box, settings, strength))
+    declared = declare_problem(inputs, targets, labels, Declaration(cost or COST, price, box, settings, strength))
+    if file is not None and declared.chosen:  # the toy layer's numbers are part of the toy
+        values = ", ".join(f"{name} = {declared.parameters[name]:.6g}" for name in declared.chosen)
+        print(f"perspective: chosen here: {values}; use --set NAME=NUMBER to choose otherwise", file=sys.stderr)
+    return declared
 
 
 def _refuse_unwritable(out: Path | None) -> None:

@@ -20,6 +20,8 @@ from perspective.errors import InputError
 from solvers.branch import group_excess, grow_tree
 from solvers.dual import FREE, OFF, ON
 from solvers.fit import fit_support
+from solvers.greedy import SHARE as GREEDY_SHARE
+from solvers.greedy import drop_groups
 from solvers.problem import Array, LayerProblem
 from solvers.projected import Point, indicators_of, minimise
 from solvers.reduced import Reduced, reduce
@@ -28,6 +30,7 @@ from solvers.result import Certificate, Leaf, Result, Status, certify, no_result
 FEASIBILITY = 1e-9  # of HiGHS, on an objective scaled to targets of size one
 SHARE = 0.25  # of the gap asked for is left to each single MILP
 ROOT_GAP = 1e-8
+ROOT_SHARE = 0.5  # of the time limit
 PROBE_GAP = 1e-4
 
 
@@ -47,9 +50,13 @@ def solve_highs(problem: LayerProblem, gap: float, time_limit: float) -> Result:
     begin = time.perf_counter()
     deadline = begin + time_limit
     reduced, states = reduce(problem), np.full(problem.n_groups, FREE, dtype=np.int8)
-    root = minimise(reduced, states, reduced.zero(), tolerance=ROOT_GAP, deadline=deadline)
+    incumbents = _Incumbents(reduced, deadline)
+    greedy_end = begin + GREEDY_SHARE * time_limit
+    drop_groups(lambda support: incumbents.fit(support, greedy_end).primal, problem.n_groups, greedy_end)
+    master = Master(reduced)
+    root_end = begin + ROOT_SHARE * time_limit  # coarser cuts are cuts too
+    root = minimise(reduced, states, incumbents.weights, tolerance=ROOT_GAP, deadline=root_end)
     proof = certify(problem, [Leaf((), (), reduced.dual_point(root.weights, root.scale))])
-    incumbents, master = _Incumbents(reduced), Master(reduced)
     master.cut(root)
     incumbents.fit(indicators_of(problem, root.weights) >= 0.5)
     for point in probe(reduced, root, deadline):
@@ -189,16 +196,16 @@ class Master:
 class _Incumbents:
     """Exact fits of the supports that were proposed, and the best of them (mutable state of one run)."""
 
-    def __init__(self, reduced: Reduced) -> None:
-        self.reduced, self.weights = reduced, reduced.zero()
+    def __init__(self, reduced: Reduced, deadline: float) -> None:
+        self.reduced, self.weights, self.deadline = reduced, reduced.zero(), deadline
         self.value = reduced.problem.objective(self.weights)
 
     @property
     def support(self) -> NDArray[np.bool_]:
         return self.reduced.problem.kept(self.weights)
 
-    def fit(self, support: NDArray[np.bool_]) -> Point:
-        point = fit_support(self.reduced, support)
+    def fit(self, support: NDArray[np.bool_], deadline: float = np.inf) -> Point:
+        point = fit_support(self.reduced, support, min(deadline, self.deadline))
         value = self.reduced.problem.objective(point.weights)
         if value < self.value:
             self.weights, self.value = point.weights, value

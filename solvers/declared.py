@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 
 from perspective import declare, derive
+from perspective.declaration import read_settings
 from perspective.errors import InputError
 from solvers.problem import LayerProblem
 
@@ -41,7 +42,7 @@ def declare_problem(inputs: Any, targets: Any, groups: Any, declaration: Declara
     InputError for a malformed setting or a parameter that has no default and was not given.
     """
     block = declare(declaration.cost, price=declaration.price, bound=declaration.bound)
-    given = _settings(declaration.settings)
+    given = read_settings(declaration.settings)
     numbers, chosen = dict(given), []
     if "alpha" in block.parameters and "alpha" not in given:
         numbers["alpha"] = ALPHA
@@ -57,20 +58,6 @@ def declare_problem(inputs: Any, targets: Any, groups: Any, declaration: Declara
         chosen.append("M")
     bound = regulariser.bind(**numbers)
     return Declared(LayerProblem(inputs, targets, groups, bound, declaration.strength), numbers, tuple(chosen))
-
-
-def _settings(settings: Sequence[str]) -> dict[str, float]:
-    numbers: dict[str, float] = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        name = name.strip()
-        try:
-            numbers[name] = float(text)
-        except ValueError as error:
-            raise InputError(f"cannot read --set {setting!r}; write it like --set alpha=0.5") from error
-        if not equals or not name:
-            raise InputError(f"cannot read --set {setting!r}; write it like --set alpha=0.5")
-    return numbers
 
 
 def _largest_ridge_weight(problem: LayerProblem, ridge: float) -> float:

@@ -16,8 +16,11 @@ from solvers.reduced import Reduced
 GAP = 1e-10
 
 
-def fit_support(reduced: Reduced, support: NDArray[np.bool_]) -> Point:
-    """Weights on `support` (p,) bool, solved to a relative duality gap of 1e-10 where floating point allows."""
+def fit_support(reduced: Reduced, support: NDArray[np.bool_], deadline: float = np.inf) -> Point:
+    """Weights on `support` (p,) bool, solved to a relative duality gap of 1e-10 where floating point allows.
+
+    The first-order method stops at `deadline` (perf_counter); primal and dual value hold there too.
+    """
     states = fixed_states(support)
     weights = reduced.zero()
     if reduced.regulariser.quadratic is not None and np.any(support):
@@ -30,5 +33,5 @@ def fit_support(reduced: Reduced, support: NDArray[np.bool_]) -> Point:
     point = Point(weights, primal, dual, scale, 1)
     if primal - dual <= GAP * max(1e-12, abs(primal)):
         return point
-    slow = minimise(reduced, states, weights, tolerance=GAP)
+    slow = minimise(reduced, states, weights, tolerance=GAP, deadline=deadline)
     return slow if slow.primal <= point.primal else point

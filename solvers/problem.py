@@ -18,6 +18,7 @@ from perspective.errors import InputError
 
 Array = NDArray[np.float64]
 LOSSES = ("squared",)
+LARGEST = 1e120  # of a sum of squares: the conjugates square gradients once more
 
 
 class Regulariser(Protocol):
@@ -202,11 +203,18 @@ class LayerProblem:
 
 def _numbers(name: str, values: ArrayLike) -> Array:
     try:
-        array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(values)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{name} must be an array of numbers") from error
-    if not np.all(np.isfinite(array)):
+    if given.dtype.kind not in "biuf":
+        raise InputError(f"{name} must be an array of numbers, not {given.dtype}; cast them to real numbers")
+    with np.errstate(over="ignore"):
+        array = given.astype(np.float64)  # a copy
+        squares = np.sum(array**2)
+    if not np.all(np.isfinite(given)):
         raise InputError(f"{name} contain NaN or inf; remove those samples first")
+    if not squares <= LARGEST:
+        raise InputError(f"{name} are too large, their sum of squares passes {LARGEST:g}; rescale the data")
     return array
 
 

@@ -72,6 +72,14 @@ def make_layer(
     return LayerProblem(X, Y if outputs else Y[:, 0], labels, make_regulariser(**declared), strength)
 
 
+def make_spread_layer() -> LayerProblem:
+    """Columns of one group differ by a factor of a hundred: first-order steps crawl. The optimum is 2570.7759648671."""
+    random = np.random.default_rng(2)
+    X = random.normal(size=(35, 7)) * 10.0 ** random.uniform(-2, 2, size=7)
+    Y = random.normal(size=35) * 10
+    return LayerProblem(X, Y, [0, 1, 2, 0, 1, 2, 2], make_regulariser(alpha=1e-6, bound=100.0), 5.6)
+
+
 def optimum_by_least_squares(problem: LayerProblem) -> float:
     """The exact optimum for phi = a s^2 by scipy's bounded least squares over all supports: shares no code with us."""
     a, b = problem.regulariser.quadratic

@@ -16,6 +16,7 @@ from solvers.commands import demo_verify, solve, verify, verify_toy
 
 VERIFY = {"big_m", "cone", "projected", "exact", "lower_bound", "gap_closed", "status", "indicators", "seconds"}
 SOLVE = {"status", "objective", "lower_bound", "gap", "indicators", "seconds", "nodes", "backend", "certificate_holds"}
+SOLVE |= {"parameters"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,22 @@ def test_tables_say_what_was_chosen(layer_file: Path, capsys: pytest.CaptureFixt
     text = capsys.readouterr().out
     assert "chosen here" not in text
     assert "groups kept" in text
+
+
+@pytest.mark.parametrize("command", [verify, solve])
+def test_numbers_chosen_for_a_file_are_said(command: Any, layer_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command(file=layer_file, cost="alpha*s**2", bound="M", as_json=True)
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+    assert answer["parameters"]["alpha"] == 0.5
+    assert answer["parameters"]["M"] > 0
+    said = [line for line in printed.err.splitlines() if "chosen here: alpha = 0.5, M = " in line]
+    assert len(said) == 1
+    assert f"M = {answer['parameters']['M']:.6g};" in said[0]
+    command(file=layer_file, cost="alpha*s**2", bound="M", settings=["alpha=0.25", "M=2"], as_json=True)
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["parameters"] == {"alpha": 0.25, "M": 2.0}
+    assert "chosen here" not in printed.err
 
 
 def test_a_time_limit_shows_in_the_json(capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,8 +179,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ({"settings": ["alpha"]}, "write it like --set alpha=0.5"),
-        ({"settings": ["alpha=half"]}, "write it like --set alpha=0.5"),
+        ({"settings": ["alpha"]}, "for example --set alpha=0.5"),
+        ({"settings": ["alpha=half"]}, "for example --set alpha=0.5"),
+        ({"settings": ["alpha=0.5", "alpha=0.6"]}, "alpha twice"),
         ({"settings": ["alpha=2"]}, "price"),
         ({"settings": ["M=-1"]}, "must be positive"),
         ({"settings": ["gamma=1"]}, "gamma"),

@@ -1,11 +1,24 @@
 """A time limit or a solver's failure shows in the status, with a valid bound or with nothing: never as a result."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from layer_cases import make_layer
+from layer_cases import make_layer, make_spread_layer, optimum_by_least_squares
 
 from perspective import CheckFailed
-from solvers import LayerProblem, Result, Status, bound_chain, cone, cuts, solve_exact, solve_relaxation
+from solvers import (
+    LayerProblem,
+    Result,
+    Status,
+    bound_chain,
+    chain,
+    cone,
+    cuts,
+    projected,
+    solve_exact,
+    solve_relaxation,
+)
 from solvers.result import no_result
 
 
@@ -23,6 +36,49 @@ def test_a_tiny_time_limit_is_reported_with_a_valid_bound(slow_problem: LayerPro
     assert result.lower_bound <= optimum <= result.objective
     assert result.gap > 1e-8
     result.certificate.check(slow_problem)
+
+
+@pytest.mark.parametrize("backend", ["branch", "highs"])
+def test_a_time_limit_keeps_the_obvious_choice(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = make_spread_layer()
+    optimum = optimum_by_least_squares(problem)
+    monkeypatch.setattr(projected, "polish", lambda reduced, states, weights: weights)  # relaxations too slow to help
+    result = solve_exact(problem, gap=1e-8, time_limit=1.0, backend=backend)
+    assert result.objective == pytest.approx(optimum, rel=1e-9)
+    assert optimum == pytest.approx(2570.7759648671, rel=1e-9)
+    assert result.lower_bound <= optimum
+    result.certificate.check(problem)
+
+
+def test_spread_curvature_inside_a_group_is_solved_to_nine_digits() -> None:
+    problem = make_spread_layer()
+    relaxed = solve_relaxation(problem)
+    assert relaxed.status == "optimal"
+    assert relaxed.nodes < 2000
+    assert solve_exact(problem, gap=1e-6, time_limit=10.0, backend="highs").status == "optimal"
+
+
+def test_a_relaxation_keeps_its_time_limit(slow_problem: LayerProblem, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = solve_relaxation(slow_problem).objective
+    monkeypatch.setattr(projected, "polish", lambda reduced, states, weights: weights)
+    result = solve_relaxation(make_spread_layer(), time_limit=0.1)
+    assert result.status == "time_limit"
+    assert result.seconds < 2
+    assert result.lower_bound <= solve_relaxation(make_spread_layer(), "cone").objective
+    short = solve_relaxation(slow_problem, time_limit=1e-6)
+    assert short.status == "time_limit"
+    assert short.lower_bound <= truth <= short.objective == slow_problem.relaxed(short.weights)
+    short.certificate.check(slow_problem)
+
+
+def test_the_chain_takes_a_relaxation_within_its_own_tolerance() -> None:
+    problem = make_layer(1)
+    good = solve_relaxation(problem)
+    near = replace(good, status=Status.FEASIBLE, lower_bound=good.objective * (1 - 0.9e-5))
+    far = replace(good, status=Status.FEASIBLE, lower_bound=good.objective * (1 - 1.1e-5))
+    assert chain._solved(near) is near
+    with pytest.raises(CheckFailed, match="rescale the columns"):
+        chain._solved(far)
 
 
 def test_a_chain_cut_short_says_so(slow_problem: LayerProblem) -> None:
@@ -80,6 +136,7 @@ def test_a_wrong_optimum_is_caught_by_enumeration(monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.setattr(cuts._Incumbents, "fit", lambda self, support: None)
     monkeypatch.setattr(cuts, "probe", lambda *arguments: [])
+    monkeypatch.setattr(cuts, "drop_groups", lambda *arguments: None)
     with pytest.raises(CheckFailed, match="enumeration"):
         bound_chain(problem)
 

@@ -9,7 +9,7 @@ from layer_cases import CASES, make_layer
 from solvers import branch, solve_exact
 from solvers.branch import group_excess
 from solvers.dual import FREE
-from solvers.projected import alternate, evaluate, minimise
+from solvers.projected import alternate, evaluate, minimise, polish
 from solvers.reduced import reduce
 from solvers.result import covers
 
@@ -45,11 +45,12 @@ def test_a_search_that_drops_a_child_does_not_cover(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_alternating_steps_never_go_uphill(case: str) -> None:
+@pytest.mark.parametrize("step", [alternate, polish])
+def test_alternating_and_newton_steps_never_go_uphill(case: str, step: Callable[..., np.ndarray]) -> None:
     problem = make_layer(6, **CASES[case])
     reduced, states = reduce(problem), np.full(problem.n_groups, FREE, dtype=np.int8)
     start = minimise(reduced, states, reduced.zero(), tolerance=0.05).weights
-    before, after = (evaluate(reduced, states, w)[0] for w in (start, alternate(reduced, states, start)))
+    before, after = (evaluate(reduced, states, w)[0] for w in (start, step(reduced, states, start)))
     assert after <= before
 
 
