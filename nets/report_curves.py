@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from nets.pictures import BLUE, GREEN, INK, ORANGE, PALE, Picture, drawing
 from perspective import NumericRegularizer, declare, derive
+from perspective.drawing import BLUE, GREEN, INK, ORANGE, PALE, Picture, drawing
 
 NUMBERS = 144  # a 3 x 3 filter over 16 channels
 

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from nets.pictures import BLUE, GREEN, INK, ORANGE, PALE, Picture, drawing
+from perspective.drawing import BLUE, GREEN, INK, ORANGE, PALE, Picture, drawing
 
 PHASES = {"dense": "ordinary", "regularise": "with penalty", "finetune": "fine-tuning"}
 
