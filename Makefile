@@ -14,7 +14,6 @@ $(STAMP): pyproject.toml constraints.txt Makefile
 	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
 	@touch $@
 
-
 demo: $(STAMP)
 	$(RUN) -m perspective demo --out $(DEMO)
 

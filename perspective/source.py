@@ -15,9 +15,9 @@ from perspective.errors import InputError
 from perspective.norms import norm
 from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus
+from perspective.source_headers import HEADERS
 from perspective.source_template import (
     BODY,
-    HEADERS,
     NUMERIC_ROOT,
     NUMERIC_STATIONARY,
     PROX_GENERAL,

@@ -6,7 +6,6 @@ from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
@@ -19,14 +18,6 @@ class Magnitude(Method):
 
     name: ClassVar[str] = "magnitude"
     regularises: ClassVar[bool] = False
-
-    def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        return {}
-
-    def wrap(
-        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
-    ) -> Optimizer:
-        return optimizer
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         scores = {}

@@ -19,15 +19,15 @@ class Method(ABC):
     regularises: ClassVar[bool]
     prunes: ClassVar[bool] = True
 
-    @abstractmethod
     def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        """What the method needs for each layer, from the rows (channels, n) of the ordinarily trained network."""
+        """What the method needs for each layer, from the rows (channels, n) of the ordinarily trained network: nothing."""
+        return {}
 
-    @abstractmethod
     def wrap(
         self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
     ) -> Optimizer:
-        """The optimizer of the regularised phase."""
+        """The optimizer of the regularised phase: the plain one, for a method without such a phase."""
+        return optimizer
 
     @abstractmethod
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:

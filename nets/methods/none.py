@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from torch import Tensor
-from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
@@ -20,14 +19,6 @@ class NoPruning(Method):
     name: ClassVar[str] = "none"
     regularises: ClassVar[bool] = False
     prunes: ClassVar[bool] = False
-
-    def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
-        return {}
-
-    def wrap(
-        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
-    ) -> Optimizer:
-        return optimizer
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         raise InputError("method none prunes nothing; choose another --method for a budget")
