@@ -25,7 +25,7 @@ def explain(regularizer: "Regularizer") -> str:
         "## 1. The declaration: a mixed-integer program",
         "",
         rf"A group $w \in \mathbb{{R}}^n$ is kept ($y = 1$) or removed ($y = 0$). Keeping it costs "
-        rf"${_sum_of(r)} + {_tex(block.price)}$ with $\varphi({_tex(s)}) = {_tex(block.cost)}$ and the price of keeping it:",
+        rf"${_sum_of(r)} + {_tex(block.price)}$ with $\varphi({_tex(s)}) = {_tex(block.cost)}$:",
         "",
         rf"$$\min_{{w, y}}\; L(w) + \lambda \Big[ {_tex(r.relaxation.big_m)} \Big],\qquad w = 0 \text{{ where }} y = 0"
         rf"{box},\quad y \in \{{0, 1\}}$$",
@@ -63,12 +63,7 @@ def explain(regularizer: "Regularizer") -> str:
             for p in r.projection.pieces
         ),
         "",
-        "and $r(0) = 0$"
-        + (
-            "."
-            if block.bound is None
-            else rf"; outside the box, $\lVert w \rVert_\infty > {_tex(block.bound)}$, $r = +\infty$."
-        ),
+        "and $r(0) = 0$" + (rf"; outside the box ${_box(r, '')}$, $r = +\infty$." if _has_box(r) else "."),
         "",
         "## 5. The conjugate",
         "",
