@@ -13,9 +13,18 @@ from perspective.files import write_text
 
 
 def derive(
-    cost: Annotated[str, typer.Argument(help='Cost of one weight, s = |w|: "alpha*s**2"')],
+    cost: Annotated[
+        str,
+        typer.Argument(help='Cost of one weight, s = |w|: "alpha*s**2", or "Piecewise((s**2, s <= d), (d*s, True))"'),
+    ],
     price: Annotated[str, typer.Option(help="Price of keeping a group")] = "1-alpha",
     bound: Annotated[str | None, typer.Option(help="Box |w| <= BOUND; leave out for none")] = None,
+    lower: Annotated[str | None, typer.Option(help="Box -LOWER <= w <= BOUND; 0 for nonnegative weights")] = None,
+    radial: Annotated[
+        bool, typer.Option("--radial", help="The cost is of the group's Euclidean norm, s = |w|_2")
+    ] = False,
+    domain: Annotated[str | None, typer.Option(help="What BOUND bounds: box |w_k|, or ball |w|_2 (--radial)")] = None,
+    weight: Annotated[str, typer.Option(help="The name that stands for |w| in the cost")] = "s",
     latex: Annotated[bool, typer.Option("--latex", help="Only the regulariser's cases, as one LaTeX formula")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Every formula as text and LaTeX in one JSON object")] = False,
     html: Annotated[
@@ -35,7 +44,7 @@ def derive(
     if settings and not html:
         raise InputError("--set gives numbers to the pictures of --html; add --html, or leave --set out")
     numbers = read_settings(settings or [])
-    regularizer = derive_block(declare(cost, price, bound))
+    regularizer = derive_block(declare(cost, price, bound, weight, lower=lower, radial=radial, domain=domain))
     if as_json:
         text = json.dumps(regularizer.to_json(), indent=2)
     elif latex:

@@ -16,19 +16,36 @@ OPERATORS = {
     ast.Div: lambda x, y: x / y,
     ast.Pow: lambda x, y: x**y,
 }
+COMPARISONS = {ast.LtE: sympy.Le, ast.Lt: sympy.Lt, ast.GtE: sympy.Ge, ast.Gt: sympy.Gt}
 LARGEST_EXPONENT = 64
+PIECEWISE = "Piecewise((formula, s <= d), (formula, True))"
 
 
-def declare(cost: str, price: str, bound: str | None = None, weight: str = "s") -> IndicatorBlock:
+def declare(
+    cost: str,
+    price: str,
+    bound: str | None = None,
+    weight: str = "s",
+    *,
+    lower: str | None = None,
+    radial: bool = False,
+    domain: str | None = None,
+) -> IndicatorBlock:
     """declare("alpha*s**2", price="1-alpha", bound="M") -> IndicatorBlock; `weight` names the symbol of |w|.
 
-    Allowed: numbers, names, + - * / **, parentheses, sqrt exp log cosh sinh tanh Abs. InputError otherwise.
+    Allowed: numbers, names, + - * / **, parentheses, sqrt exp log cosh sinh tanh Abs, and in the cost
+    Piecewise((formula, s <= d), (formula, True)). The rest is as in `IndicatorBlock`. InputError otherwise.
     """
+    if not weight.isidentifier():
+        raise InputError(f"the weight {weight!r} is not a name; write a single name such as s")
     return IndicatorBlock(
-        cost=parse(cost),
+        cost=sympy.piecewise_fold(parse(cost)),
         weight=sympy.Symbol(weight, positive=True),
         price=parse(price),
         bound=None if bound is None or bound.lower() in ("none", "inf", "oo") else parse(bound),
+        lower=None if lower is None else parse(lower),
+        radial=radial,
+        domain=domain,
     )
 
 
@@ -79,5 +96,28 @@ def _convert(node: ast.expr, text: str) -> sympy.Expr:
         and len(node.args) == 1
     ):
         return FUNCTIONS[node.func.id](_convert(node.args[0], text))
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Piecewise":
+        return sympy.Piecewise(*(_case(case, text) for case in _cases(node, text)))
+    if isinstance(node, ast.Tuple | ast.List):
+        raise InputError(
+            f"{text!r} is several formulas; write one (a group has one price: price levels are out of scope)"
+        )
     piece = ast.get_source_segment(text.strip().replace("^", "**"), node) or text
     raise InputError(f"cannot read {piece!r} in the formula {text!r}; allowed: + - * / **, {', '.join(FUNCTIONS)}")
+
+
+def _cases(node: ast.Call, text: str) -> list[ast.expr]:
+    if not node.args or node.keywords:
+        raise InputError(f"cannot read the Piecewise in the formula {text!r}; write it as {PIECEWISE}")
+    return node.args
+
+
+def _case(node: ast.expr, text: str) -> tuple[sympy.Expr, sympy.Basic]:
+    if isinstance(node, ast.Tuple) and len(node.elts) == 2:
+        formula, condition = node.elts
+        if isinstance(condition, ast.Constant) and condition.value is True:
+            return _convert(formula, text), sympy.true
+        if isinstance(condition, ast.Compare) and len(condition.ops) == 1 and type(condition.ops[0]) in COMPARISONS:
+            left, right = _convert(condition.left, text), _convert(condition.comparators[0], text)
+            return _convert(formula, text), COMPARISONS[type(condition.ops[0])](left, right)
+    raise InputError(f"cannot read the case {ast.unparse(node)} in the formula {text!r}; write it as {PIECEWISE}")

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import sympy
 
+from perspective.explain_radial_box import explain_joined_conjugate, explain_joined_weights
 from perspective.norms import total
 from perspective.projection import IMPLICIT
 from perspective.relaxation import W
@@ -67,14 +68,7 @@ def explain(regularizer: "Regularizer") -> str:
         "",
         "## 5. The conjugate",
         "",
-        r"$r^*(z) = \sup_w z^\top w - r(w) = \max\big(0, \sum_k \varphi^*(|z_k|) - c\big)$ with the price $c$ and",
-        "",
-        rf"$$\varphi^*(z) = {_tex(r.dual.scalar)}$$",
-        "",
-        *_other_side(r),
-        rf"$$r^*(z) = {_tex(r.dual.group)}$$",
-        "",
-        r"So $w = 0$ minimises $L(w) + \tau\, r(w)$ exactly where $\sum_k \varphi^*(|g_k| / \tau) \le c$, $g = \nabla L(0)$.",
+        *(explain_joined_conjugate(r) if block.joined_by_norm else _separate_conjugate(r)),
         "",
         "## 6. The proximal operator",
         "",
@@ -139,7 +133,11 @@ def to_json(regularizer: "Regularizer") -> dict[str, Any]:
             }
             for p in r.pieces
         ],
-        "conjugate": {"scalar": _both(r.dual.scalar), "group": _both(r.dual.group)},
+        "conjugate": {
+            "scalar": _both(r.dual.scalar),
+            "group": _both(r.dual.group),
+            "ratio": None if r.dual.ratio is None else _both(r.dual.ratio),
+        },
         "prox": {
             "threshold": _both(r.proximal.threshold),
             "equation": _both(r.proximal.equation),
@@ -149,6 +147,19 @@ def to_json(regularizer: "Regularizer") -> dict[str, Any]:
         "properties": [{"name": x.name, "claim": x.claim, "proved": x.proved} for x in r.properties],
         "known_as": list(r.known_as),
     }
+
+
+def _separate_conjugate(r: "Regularizer") -> list[str]:
+    return [
+        r"$r^*(z) = \sup_w z^\top w - r(w) = \max\big(0, \sum_k \varphi^*(|z_k|) - c\big)$ with the price $c$ and",
+        "",
+        rf"$$\varphi^*(z) = {_tex(r.dual.scalar)}$$",
+        "",
+        *_other_side(r),
+        rf"$$r^*(z) = {_tex(r.dual.group)}$$",
+        "",
+        r"So $w = 0$ minimises $L(w) + \tau\, r(w)$ exactly where $\sum_k \varphi^*(|g_k| / \tau) \le c$, $g = \nabla L(0)$.",
+    ]
 
 
 def _other_side(r: "Regularizer") -> list[str]:
@@ -164,7 +175,7 @@ def _has_box(r: "Regularizer") -> bool:
 def _box(r: "Regularizer", y: str) -> str:
     block = r.block
     upper = r"\infty" if block.bound is None else _tex(block.bound) + (rf"\, {y}" if y else "")
-    if block.radial:
+    if block.domain == "ball":
         return rf"\lVert w \rVert_2 \le {upper}"
     if block.lower is None:
         return rf"|w_k| \le {upper}"
@@ -205,6 +216,8 @@ def _stationary(r: "Regularizer") -> str:
 
 
 def _shrunk(r: "Regularizer") -> str:
+    if r.block.joined_by_norm:
+        return explain_joined_weights(r)
     if r.proximal.shrunk is not None:
         return f"$$s_k(y) = {_tex(r.proximal.shrunk)}\\Big|_{{v = |v_k|}}$$"
     bound = "" if r.block.bound is None else f", cut at ${_tex(r.block.bound)}$"

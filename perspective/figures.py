@@ -49,7 +49,7 @@ class Scene:
 
     def edge(self, rows: Callable[[Array], Array]) -> float:
         """The largest t >= 0 for which rows(t) lies in the box (inf without a box)."""
-        ball = self.num.regularizer.block.radial
+        ball = self.num.regularizer.block.domain == "ball"
         return self.upper / float(np.linalg.norm(rows(np.ones(1))[0])) if ball else self.upper
 
     def exact(self, rows: Array) -> Array:
@@ -68,7 +68,7 @@ def set_scene(num: NumericRegularizer) -> Scene:
     small = np.full((1, SIZE), 1e-4 * scale)
     share = float(num.indicator(small)[0])
     whole = 1e-4 * scale / share if share > 0 else np.inf
-    edge = upper / SIZE**0.5 if block.radial else upper
+    edge = upper / SIZE**0.5 if block.domain == "ball" else upper
     reach = min(2.2 * whole, 1.0 * edge) if np.isfinite(min(whole, edge)) else 3.0
     reach = edge if np.isfinite(edge) and edge < 4 * whole else reach
     return Scene(num, lower, upper, 0.0 if block.lower is None else -min(lower, reach), reach, whole)
@@ -113,7 +113,7 @@ def hull(scene: Scene) -> Picture:
     rows = scene.equal((w / share).ravel())
     with np.errstate(all="ignore"):
         lowest = (share.ravel() * scene.exact(rows)).reshape(w.shape)
-    side = np.where(w < 0, scene.lower, scene.upper) / (SIZE**0.5 if num.regularizer.block.radial else 1.0)
+    side = np.where(w < 0, scene.lower, scene.upper) / (SIZE**0.5 if num.regularizer.block.domain == "ball" else 1.0)
     lowest[(np.abs(w) > side * share * (1 + 1e-12)) | ~np.isfinite(lowest)] = np.nan
     top = float(np.nanmax(lowest[-1]))
     with drawing(
@@ -235,7 +235,7 @@ def cases(scene: Scene) -> Picture:
 
 
 def _share_of_box(scene: Scene, rows: Array) -> Array:
-    if scene.num.regularizer.block.radial:
+    if scene.num.regularizer.block.domain == "ball":
         return np.linalg.norm(rows, axis=1) / scene.upper
     bound = np.where(rows < 0, scene.lower, scene.upper)
     return np.max(np.where(rows == 0, 0.0, np.abs(rows) / np.where(bound == 0, np.nan, bound)), axis=1)

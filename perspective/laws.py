@@ -253,9 +253,7 @@ def _on_the_edge(t: Trial) -> list[Array]:
             share = float(np.max(np.where(a > 0, a / bound, 0.0)))
         if 0 < share < np.inf:
             scaled = w / share
-            edge += (
-                [np.clip(scaled, -t.oracle.lower, t.oracle.bound)] if not t.oracle.radial else [scaled * (1 - 1e-12)]
-            )
+            edge += [np.clip(scaled, -t.oracle.lower, t.oracle.bound)] if not t.oracle.ball else [scaled * (1 - 1e-12)]
     return edge
 
 

@@ -54,7 +54,7 @@ def _box(block: IndicatorBlock) -> str | None:
     upper = "oo" if block.bound is None else _text(block.bound)
     if block.lower is not None:
         return f"{'0' if block.lower == 0 else '-' + _text(block.lower)} <= w <= {upper}"
-    return f"|w|_2 <= {upper}" if block.radial else f"|w| <= {upper}"
+    return f"|w|_2 <= {upper}" if block.domain == "ball" else f"|w| <= {upper}"
 
 
 def _text(expression: sympy.Expr) -> str:

@@ -56,9 +56,23 @@ def total(expression: sympy.Expr, variable: sympy.Symbol, vector: sympy.Symbol, 
     return sympy.Sum(expression.subs(variable, element), (K, 1, N))
 
 
+def gather_sums(expression: sympy.Expr) -> sympy.Expr:
+    """One sum where expanding left several over the same index; common factors of its terms before a bracket."""
+    rest: list[sympy.Expr] = []
+    terms: dict[tuple[sympy.Tuple, ...], list[sympy.Expr]] = {}
+    for term in sympy.Add.make_args(expression):
+        factor, sums = term.as_independent(sympy.Sum, as_Add=False)
+        if isinstance(sums, sympy.Sum):
+            terms.setdefault(sums.limits, []).append(factor * sums.function)
+        else:
+            rest.append(term)
+    found = (sympy.Sum(sympy.factor_terms(sympy.Add(*parts)), *limits) for limits, parts in terms.items())
+    return sympy.Add(*rest, *found)
+
+
 def share_of_box(block: IndicatorBlock, vector: sympy.Symbol) -> sympy.Expr:
     """The smallest y that the box allows: |w|_inf / bound and its variants; 0 without a box."""
-    p = sympy.Integer(2) if block.radial else sympy.oo
+    p = sympy.Integer(2) if block.domain == "ball" else sympy.oo
     shares = [norm(part, p) / bound for bound, part in sides(block, vector) if bound is not None and bound != 0]
     return sympy.Max(*shares) if shares else sympy.Integer(0)
 

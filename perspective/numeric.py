@@ -158,6 +158,7 @@ def _evaluate(what: str, expression: sympy.Expr, substitution: Mapping[sympy.Sym
 def _refuse_bad_cost(r: NumericRegularizer) -> None:
     """A convex cost >= 0: checked on a grid over the box (or over 1e-6 .. 1e6), naming the point that shows it."""
     top = 1e6 if r.bound is None else r.bound
+    top = 1e3 * top if r.regularizer.block.joined_by_norm else top  # |w|_2 reaches sqrt(n) times the box
     s = top * np.logspace(-12, 0, 400)
     with np.errstate(over="ignore"):
         cost, slope = r.cost(s), r.cost_derivative(s)

@@ -1,7 +1,8 @@
 """Slow, global truth about one group, computed from the declaration alone: it shares no formula with the stages.
 
 Values and conjugates come from refined grids over y and s; the prox minimises over y on a refined grid that includes both
-ends and, inside, over each weight by golden section. Nothing starts at the answer under test.
+ends and, inside, over each weight by golden section. Nothing starts at the answer under test. A radial cost in a box is
+searched along clipped rays (`clipped_rays.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -12,25 +13,30 @@ import sympy
 from numpy.typing import NDArray
 
 from perspective.block import IndicatorBlock
+from perspective.clipped_rays import search_clipped_rays
+from perspective.golden_section import search_golden
 
 Array = NDArray[np.float64]
-GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True)
 class Oracle:
-    """cost: phi on arrays of s >= 0; price: c; box -lower <= w <= bound (inf: none); radial: phi of |w|_2, bound a ball."""
+    """cost: phi on arrays of s >= 0; price: c; box -lower <= w <= bound (inf: none).
+
+    radial: phi is of |w|_2; ball: so is the bound.
+    """
 
     cost: Callable[[Array], Array]
     price: float
     bound: float
     lower: float
     radial: bool
+    ball: bool
 
     def magnitudes(self, w: Array) -> tuple[Array, Array]:
-        """(|w_k|, its bound), both (n,); radial: (1,)."""
-        a = np.array([np.linalg.norm(w)]) if self.radial else np.abs(w)
-        return a, np.full_like(a, self.bound) if self.radial else np.where(w < 0, self.lower, self.bound)
+        """(|w_k|, its bound), both (n,); of a ball: (1,)."""
+        a = np.array([np.linalg.norm(w)]) if self.ball else np.abs(w)
+        return a, np.full_like(a, self.bound) if self.ball else np.where(w < 0, self.lower, self.bound)
 
     def contains(self, w: Array) -> bool:
         """Whether w lies in the box."""
@@ -49,17 +55,23 @@ class Oracle:
 
     def perspective(self, w: Array, y: Array) -> Array:
         """y sum_k phi(|w_k| / y) + c y for an array of y > 0."""
-        a, _ = self.magnitudes(w)
+        a = np.array([np.linalg.norm(w)]) if self.radial else np.abs(w)
         return y * self.cost(a / y[:, None]).sum(axis=1) + self.price * y
 
     def conjugate_terms(self, z: Array) -> Array:
-        """sup over 0 <= s <= bound of |z_k| s - phi(s), by golden section; inf where it grows without end."""
+        """sup over 0 <= s <= bound of |z_k| s - phi(s), by golden section; inf where it grows without end.
+
+        A radial cost in a box: one number, sup over the box of z.w - phi(|w|_2).
+        """
         z, bound = self.magnitudes(z)
+        if self.radial and not self.ball:
+            _, lowest = search_clipped_rays(z, self.bound, lambda s: self.cost(_norms(s)) - s @ z)
+            return -np.minimum(lowest, 0.0)
         top = np.where(np.isfinite(bound), bound, 1.0)
         for _ in range(60):  # concave in s: once it falls at the right end, the maximum is to the left
             rising = z * top - self.cost(top) >= z * top * 0.999 - self.cost(top * 0.999)
             top = np.where(rising & (z > 0) & ~np.isfinite(bound), 2 * top, top)
-        best = -_golden(lambda s: self.cost(s) - z * s, np.zeros_like(z), top)[1]
+        best = -search_golden(lambda s: self.cost(s) - z * s, np.zeros_like(z), top)[1]
         best = np.maximum(best, z * top - self.cost(top))
         return np.where((top > 1e15) & (z > 0) & ~np.isfinite(bound), np.inf, np.maximum(best, 0.0))
 
@@ -79,12 +91,28 @@ class Oracle:
         if at_zero <= best:
             return np.zeros_like(v), at_zero
         s = self._inner(a, bound, np.array([y]), step)[0][0]
-        return (v / a[0] if self.radial else np.sign(v)) * y * s, best
+        return (v / a[0] if self.ball else np.sign(v)) * y * s, best
 
     def _inner(self, a: Array, bound: Array, y: Array, step: float) -> tuple[Array, Array]:
         column = y[:, None]
+        if self.radial and not self.ball:
+            return self._inner_joined(a, y, step)
         top = np.minimum(a / column, bound)  # the best y s never exceeds a
-        return _golden(lambda s: 0.5 * (column * s - a) ** 2 + step * column * self.cost(s), np.zeros_like(top), top)
+        return search_golden(
+            lambda s: 0.5 * (column * s - a) ** 2 + step * column * self.cost(s), np.zeros_like(top), top
+        )
+
+    def _inner_joined(self, a: Array, y: Array, step: float) -> tuple[Array, Array]:
+        def objective(s: Array) -> Array:
+            fit = 0.5 * ((y[:, None] * s - a) ** 2).sum(axis=1)
+            return fit + step * y * self.cost(_norms(s))
+
+        s, lowest = search_clipped_rays(a, self.bound, objective, y.size)
+        return s, lowest[:, None]
+
+
+def _norms(rows: Array) -> Array:
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows))
 
 
 def consult(block: IndicatorBlock, parameters: Mapping[str, float]) -> Oracle:
@@ -98,7 +126,7 @@ def consult(block: IndicatorBlock, parameters: Mapping[str, float]) -> Oracle:
         with np.errstate(over="ignore"):  # both branches of a Piecewise are evaluated
             return cost(s) + 0.0 * s
 
-    return Oracle(phi, float(block.price.subs(numbers)), bound, lower, block.radial)
+    return Oracle(phi, float(block.price.subs(numbers)), bound, lower, block.radial, block.domain == "ball")
 
 
 def _callable(cost: sympy.Expr, s: sympy.Symbol) -> Callable[[Array], Array]:
@@ -126,18 +154,3 @@ def _refine(objective: Callable[[Array], Array], low: float, high: float) -> tup
         answer = float(values[k]), float(grid[k])
         grid = np.linspace(left, right, 41)
     return answer
-
-
-def _golden(objective: Callable[[Array], Array], low: Array, high: Array) -> tuple[Array, Array]:
-    """Golden section on every element of [low, high] at once, both ends compared too; (argument, minimum)."""
-    ends = (low, high)
-    for _ in range(75):
-        inner = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
-        left = objective(inner[0]) < objective(inner[1])
-        low, high = np.where(left, low, inner[0]), np.where(left, inner[1], high)
-    best = (low + high) / 2
-    value = objective(best)
-    for end in ends:
-        at_end = objective(end)
-        best, value = np.where(at_end <= value, end, best), np.minimum(at_end, value)
-    return best, value

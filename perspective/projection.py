@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sympy
 
 from perspective.block import IndicatorBlock
-from perspective.norms import norm, powers_of, share_of_box, total
+from perspective.norms import gather_sums, norm, powers_of, share_of_box, total
 from perspective.relaxation import Relaxation, W
 from perspective.scalar import ScalarCalculus, Y
 
@@ -65,7 +65,16 @@ def project(block: IndicatorBlock, scalar: ScalarCalculus, relaxation: Relaxatio
         cases.append(("shared", condition, inner))
     if boxed:
         cases.append(("held by the box", sympy.And(inner < smallest, smallest < 1) if free else smallest < 1, smallest))
-    pieces = tuple(Piece(name, condition, y, _value_at(relaxation, block, y)) for name, condition, y in cases)
+    two = stationary is not None and len(powers_of(slope_sum, Y) or {}) == 2
+    pieces = tuple(
+        Piece(
+            *(name, condition, y),
+            _value_at_root(relaxation, block, slope_sum, y)
+            if two and y == stationary
+            else _value_at(relaxation, block, y),
+        )
+        for name, condition, y in cases
+    )
     if unpaid:
         condition = scalar.legendre_top * count <= block.price
         pieces += (Piece("price unpaid", condition, sympy.Integer(0), scalar.steepest * total(s, s, W, block.radial)),)
@@ -76,7 +85,16 @@ def _value_at(relaxation: Relaxation, block: IndicatorBlock, y: sympy.Expr) -> s
     """The perspective at y, tidied while the price is still one positive symbol."""
     abstract = relaxation.perspective - block.price * Y + C * Y
     y = y.subs(block.price, C) if block.price.free_symbols else y
-    return sympy.collect(sympy.expand(sympy.powsimp(sympy.expand(abstract.subs(Y, y)))), C).subs(C, block.price)
+    value = sympy.collect(sympy.expand(sympy.powsimp(sympy.expand(abstract.subs(Y, y)))), C).subs(C, block.price)
+    return gather_sums(value)
+
+
+def _value_at_root(relaxation: Relaxation, block: IndicatorBlock, slope_sum: sympy.Expr, y: sympy.Expr) -> sympy.Expr:
+    """The perspective at the y where two powers balance the price: that balance takes the place of the higher power."""
+    high = max(-exponent for exponent in powers_of(slope_sum, Y) or {})
+    abstract = relaxation.perspective - block.price * Y + C * Y
+    reduced = sympy.collect(sympy.expand(abstract - Y * (slope_sum - C) / (high - 1)), Y)
+    return reduced.subs(Y, y).subs(C, block.price)
 
 
 def _stationary_indicator(block: IndicatorBlock, scalar: ScalarCalculus) -> sympy.Expr | None:
@@ -95,5 +113,5 @@ def _stationary_indicator(block: IndicatorBlock, scalar: ScalarCalculus) -> symp
         # with x = y^-low: high_coefficient x^2 + low_coefficient x = price, and x > 0
         first, second = (norm(W, 2 if block.radial else p) for p in (low, high))
         b, a = powers[low] * first**low, powers[high] * second**high
-        return ((b + sympy.sqrt(b**2 + 4 * a * block.price)) / (2 * block.price)) ** (1 / low)
+        return (((b + sympy.sqrt(b**2 + 4 * a * C)) / (2 * C)) ** (1 / low)).subs(C, block.price)
     return None

@@ -78,7 +78,9 @@ def _cases_are_the_perspective(r: "Regularizer") -> bool:
         total(r.scalar.steepest * r.block.weight, r.block.weight, W, r.block.radial) if r.block.bound is None else None
     )
     return all(
-        _is_zero(p.value - (closure if p.indicator == 0 else r.relaxation.perspective.subs(Y, p.indicator)))
+        _is_zero(
+            _abstract(p.value, r) - (closure if p.indicator == 0 else _free_price(r).subs(Y, _abstract(p.indicator, r)))
+        )
         for p in r.pieces
     )
 
@@ -96,13 +98,23 @@ def _stationary_is_stationary(r: "Regularizer") -> bool:
     stationary = r.projection.stationary
     if stationary is None or stationary == 0:
         return True  # y_0 is the root by definition, or the perspective only grows with y
-    return _is_zero(sympy.diff(r.relaxation.perspective, Y).subs(Y, stationary))
+    return _is_zero(sympy.diff(_free_price(r), Y).subs(Y, _abstract(stationary, r)))
+
+
+def _free_price(r: "Regularizer") -> sympy.Expr:
+    """P with one positive symbol for the price: what holds for every price holds for this one, and is quicker to see."""
+    return r.relaxation.perspective - r.block.price * Y + _abstract(r.block.price, r) * Y
+
+
+def _abstract(expression: sympy.Expr, r: "Regularizer") -> sympy.Expr:
+    return expression.subs(r.block.price, C) if r.block.price.free_symbols else expression
 
 
 def _zero_set(r: "Regularizer") -> str:
     group = sympy.Add(*r.dual.group.args[1:]) if isinstance(r.dual.group, sympy.Max) else r.dual.group
     terms = sympy.simplify(group + r.block.price) if not group.has(sympy.Sum) else group + r.block.price
-    return f"{sympy.latex(terms)} \\le {sympy.latex(r.block.price)}"
+    where = "" if r.dual.ratio is None else f",\\; u : {sympy.latex(r.dual.ratio)} = 0"
+    return f"{sympy.latex(terms)} \\le {sympy.latex(r.block.price)}{where}"
 
 
 def _growth(r: "Regularizer") -> str:
@@ -126,7 +138,6 @@ def _limits(r: "Regularizer") -> list[Statement]:
         )
     if stationary is not None and stationary != 0:
         whole = sympy.latex(total(r.block.cost, s, W, r.block.radial))
-        abstract = stationary.subs(r.block.price, C) if r.block.price.free_symbols else stationary
-        grows = sympy.limit(abstract, C, 0, "+") == sympy.oo
+        grows = sympy.limit(_abstract(stationary, r), C, 0, "+") == sympy.oo
         found.append(Statement("free groups", f"price $\\to 0$: $r \\to {whole}$, no group is ever shared", grows))
     return found

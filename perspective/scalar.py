@@ -10,10 +10,11 @@ import sympy
 from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.norms import powers_of
-from perspective.piecewise import limit_at_infinity, limit_at_zero, segments
+from perspective.piecewise import limit_at_infinity, limit_at_zero, on_segment, segments
 
 V, Y, T, Z = sympy.symbols("v y tau z", positive=True)
 SOLVABLE = {sympy.Integer(1), sympy.Rational(3, 2), sympy.Integer(2), sympy.Integer(3)}  # exponents sympy inverts well
+QUARTIC = {sympy.Rational(3, 2), sympy.Integer(3)}  # together a quartic in sqrt(s), whose roots sympy does not finish
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def calculate(block: IndicatorBlock) -> ScalarCalculus:
     root: sympy.Expr | None = None
     if affine is not None:
         maximiser, conjugate, root = _by_segments(affine, s, legendre)
-    elif powers is not None and set(powers) <= SOLVABLE:
+    elif powers is not None and set(powers) <= SOLVABLE and not set(powers) >= QUARTIC:
         maximiser = _positive_root(slope - Z, s, Z, at_zero)
         conjugate = None if maximiser is None else sympy.simplify(legendre.subs(s, maximiser))
         root = _positive_root(Y * s + T * slope - V, s, V, T * at_zero)
@@ -120,16 +121,9 @@ def _by_segments(
         at = sympy.oo if flat else (Z - part.b) / (2 * part.a)
         if not flat or end == sympy.oo:  # a flat segment inside is the single point z = end of its neighbour
             best.append((at, inside))
-            value.append((sympy.oo if flat else sympy.simplify(_on_segment(legendre, s, part).subs(s, at)), inside))
+            value.append((sympy.oo if flat else sympy.simplify(on_segment(legendre, s, part.high).subs(s, at)), inside))
         root.append(((V - T * part.b) / (Y + 2 * part.a * T), beyond))
     return tuple(sympy.Piecewise(*cases) for cases in (best, value, root))
-
-
-def _on_segment(expression: sympy.Expr, s: sympy.Symbol, part: AffineSegment) -> sympy.Expr:
-    for segment in segments(expression, s):
-        if segment.high == part.high or segment.high == sympy.oo:
-            return segment.formula
-    raise AssertionError("the Legendre transform has fewer segments than the cost")
 
 
 def _positive_root(

@@ -12,16 +12,21 @@ from sympy.printing.pycode import PythonCodePrinter
 
 from perspective.block import IndicatorBlock
 from perspective.errors import InputError
-from perspective.norms import norm
+from perspective.far_out import far_out
+from perspective.norms import norm, powers_of
 from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus
 from perspective.source_headers import HEADERS
+from perspective.source_radial_box import JOINED_TERMS
 from perspective.source_template import (
     BODY,
+    CLIP,
+    FAR_OUT,
     NUMERIC_ROOT,
     NUMERIC_STATIONARY,
     PROX_GENERAL,
     PROX_QUADRATIC,
+    SEPARATE_TERMS,
     START_QUADRATIC,
 )
 from perspective.triton_source import write_triton
@@ -47,10 +52,18 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         used = {symbol.name for symbol in expression.free_symbols} - {block.weight.name}
         return (unpack if used else "") + "    return " + printer.doprint(expression)
 
+    safe = scalar.affine is not None or powers_of(block.cost, block.weight) is not None  # no fraction overflows to nan
+
     def elementwise_body(expression: sympy.Expr) -> str:
+        far = None if safe else far_out(expression, block.weight)
+        if far is not None:
+            near, beyond = printer.doprint(expression), printer.doprint(far)
+            return unpack + Template(FAR_OUT).substitute(s=block.weight.name, near=near, far=beyond)
         constant = block.weight not in expression.free_symbols
         return scalar_body(expression) + (f" + xp.zeros_like({block.weight.name})" if constant else "")
 
+    ball, joined = block.domain == "ball", block.joined_by_norm
+    root = NUMERIC_ROOT if scalar.affine is None else _affine_root(scalar.affine, printer, unpack)
     fields = {
         "declaration": f"cost {block.cost}, price {block.price}, bound {block.bound}",
         "signature": ", *, " + ", ".join(names) if names else "",
@@ -65,13 +78,16 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         "steepest": scalar_body(scalar.steepest),
         "legendre_top": scalar_body(scalar.legendre_top),
         "bounds": _bounds_body(block, printer, unpack),
-        "magnitude": "_norm(xp.abs(x), 2)" if block.radial else "xp.abs(x)",
-        "direction": "x / xp.where(a > 0, a, xp.ones_like(a))" if block.radial else "xp.sign(x)",
-        "root": NUMERIC_ROOT if scalar.affine is None else _affine_root(scalar.affine, printer, unpack),
-        "stationary": _stationary_body(projection, printer, unpack),
+        "magnitude": "_norm(xp.abs(x), 2)" if ball else "xp.abs(x)",
+        "point": "_toward(x, a, size)" if ball else "xp.sign(x) * size",
+        "acting": "xp.where(bound > 0, a, xp.zeros_like(a))" if block.lower is not None else "a",
+        "radius": "_norm(a, 2)" if joined else "a",
+        "along": "a / xp.where(_max(a) > 0, _norm(a, 2), xp.ones_like(_max(a)))" if joined else "1",
+        "terms": JOINED_TERMS if joined else Template(SEPARATE_TERMS).substitute(root=root),
+        "stationary": ("    a = _norm(a, 2)\n" if joined else "") + _stationary_body(projection, printer, unpack),
         "theta": "(" + ", ".join(f"_parameter({name}, LIKE)" for name in names) + (",)" if len(names) == 1 else ")"),
     }
-    fields["edge"] = "1 + 8 * EPSILON(w)" if block.radial else "1"  # |w|_2 of a point on the ball is rounded
+    fields["edge"] = "1 + 8 * EPSILON(w)" if ball else "1"  # |w|_2 of a point on the ball is rounded
     fields |= _free_root(block, scalar, printer, unpack)
     text = Template(HEADERS[target] + BODY).substitute(fields)
     return re.sub(r"theta_like\((\w)\)", lambda m: fields["theta"].replace("LIKE", m[1]), text)
@@ -79,13 +95,14 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
 
 def _free_root(block: IndicatorBlock, scalar: ScalarCalculus, printer: "_Printer", unpack: str) -> dict[str, str]:
     """The prox in closed form where no box can bind a cost a s^2 + b s, else where the search for y starts."""
-    fields = {"prox": PROX_GENERAL, "start": "    return xp.zeros_like(_max(a))"}
+    clip = CLIP if scalar.affine is None or block.joined_by_norm else ""  # a root in closed form is never above a
+    fields = {"prox": Template(PROX_GENERAL).substitute(clip=clip), "start": "    return xp.zeros_like(_max(a))"}
     if scalar.quadratic is None or scalar.legendre == 0:
         return fields
     bend = printer.doprint(2 * scalar.quadratic[0])
     reach = f"({printer.doprint(scalar.quadratic[0] / block.price)})**0.5"
     if block.bound is None and block.lower is None:
-        signed = "_direction(v, _a) * (_kept * _soft)" if block.radial else "xp.copysign(_kept * _soft, v)"
+        signed = "_point(v, _a, _kept * _soft)" if block.domain == "ball" else "xp.copysign(_kept * _soft, v)"
         fields["prox"] = Template(PROX_QUADRATIC).substitute(bend=bend, reach=reach, signed=signed, unpack=unpack)
     else:
         fields["start"] = Template(START_QUADRATIC).substitute(bend=bend, reach=reach, unpack=unpack)

@@ -26,7 +26,7 @@ def recognise(regularizer: "Regularizer") -> tuple[str, ...]:
     near = sympy.expand(piece.value)
     a, b = r.scalar.quadratic or (sympy.Integer(0), sympy.Integer(0))
     quadratic = a != 0 and b == 0
-    if quadratic and not block.radial and block.bound is not None and _is(r.block.price, 1 - a):
+    if quadratic and block.domain == "box" and block.bound is not None and _is(r.block.price, 1 - a):
         found.append("Structured Perspective Regularization")
     if quadratic and block.bound is None and whole is not None and whole.match(FACTOR * TWO**2 + REST):
         found.append("reverse Huber (berHu) of the Euclidean norm")
@@ -59,4 +59,5 @@ PATTERNS = (
     ("l-infinity group norm", FACTOR * TOP),
     ("lasso (l1)", FACTOR * ONE),
     ("l1 plus l-infinity group norm", FACTOR * ONE + SECOND * TOP),
+    ("group lasso plus l-infinity group norm", FACTOR * TWO + SECOND * TOP),
 )

@@ -9,7 +9,8 @@ from sympy.printing.pycode import PythonCodePrinter
 from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.scalar import AffineSegment, ScalarCalculus
-from perspective.triton_template import NUMERIC_TRITON_ROOT, TRITON
+from perspective.triton_radial_box import JOINED_TRITON_TERMS
+from perspective.triton_template import NUMERIC_TRITON_ROOT, SEPARATE_TRITON_TERMS, TRITON
 
 
 def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
@@ -24,7 +25,7 @@ def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
         root = _affine_root(scalar.affine, floor, code)
     upper = "INFINITY" if block.bound is None else code(block.bound)
     bounds = f"tl.where(_v < 0, {upper if block.lower is None else code(block.lower)}, {upper}) + 0.0"
-    if block.radial:
+    if block.domain == "ball":
         magnitude = (
             "    _norm = tl.sqrt(tl.sum(_v * _v))\n"
             "    _a = tl.where(_lane == 0, _norm, 0.0)  # one magnitude: the norm, in the first lane"
@@ -33,6 +34,7 @@ def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
     else:
         magnitude = "    _a = tl.abs(_v)"
         answer = "    _w = tl.where(_v < 0, 0.0 - _size, _size) + 0.0"
+    terms = Template(JOINED_TRITON_TERMS if block.joined_by_norm else SEPARATE_TRITON_TERMS)
     text = Template(TRITON).substitute(
         declaration=f"cost {block.cost}, price {block.price}, bound {block.bound}",
         s=block.weight.name,
@@ -49,7 +51,7 @@ def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
         price=code(block.price) + " + 0.0 * _step",
         steepest=steepest,
         legendre_top=code(scalar.legendre_top),
-        root=root,
+        terms=terms.substitute(root=root, params=params, floor=floor),
         magnitude=magnitude,
         bounds=bounds,
         answer=answer,

@@ -34,23 +34,7 @@ def _legendre($s$params):
     return $legendre
 
 
-@triton.jit
-def _root(_a, _y, _step$params):
-    """The s >= 0 with y s + step phi'(s) = a, before the box cuts it."""
-$root
-
-
-@triton.jit
-def _terms(_a, _y, _step, _bound$params):
-    """s_k(y) cut at the box, phi*((a - y s) / step), and minus its derivative in y."""
-    _r = _root(_a, _y, _step$params)
-    _cut = _r > _bound
-    _s = tl.where(_cut, _bound, _r)
-    _bend = _curvature(_s$params) + 0.0 * _a
-    _uncut = tl.where(_s == INFINITY, _s, _legendre(_s$params) + 0.0 * _a)
-    _h = tl.where(_cut, _bound * ((_a - _y * _bound) / _step) - _cost(_bound$params), tl.where(_s > 0, _uncut, 0.0))
-    _f = tl.where(_cut, _bound * _bound / _step, tl.where(_s > 0, _s * _s * (_bend / (_y + _step * _bend)), 0.0))
-    return _s, _h, _f
+$terms
 
 
 @triton.jit
@@ -126,6 +110,24 @@ def prox(v, step$signature):
     """argmin_w |w - v|^2 / 2 + step r(w) for every row of v (..., n), with exact zeros."""
     return prox_and_indicator(v, step$keywords)[0]
 '''
+
+SEPARATE_TRITON_TERMS = '''@triton.jit
+def _root(_a, _y, _step$params):
+    """The s >= 0 with y s + step phi'(s) = a, before the box cuts it."""
+$root
+
+
+@triton.jit
+def _terms(_a, _y, _step, _bound$params):
+    """s_k(y) cut at the box, phi*((a - y s) / step), and minus its derivative in y."""
+    _r = _root(_a, _y, _step$params)
+    _cut = _r > _bound
+    _s = tl.where(_cut, _bound, _r)
+    _bend = _curvature(_s$params) + 0.0 * _a
+    _uncut = tl.where(_s == INFINITY, _s, _legendre(_s$params) + 0.0 * _a)
+    _h = tl.where(_cut, _bound * ((_a - _y * _bound) / _step) - _cost(_bound$params), tl.where(_s > 0, _uncut, 0.0))
+    _f = tl.where(_cut, _bound * _bound / _step, tl.where(_s > 0, _s * _s * (_bend / (_y + _step * _bend)), 0.0))
+    return _s, _h, _f'''
 
 NUMERIC_TRITON_ROOT = """    _active = _a > _step * ($floor)
     _runaway = tl.where(_y + 0.0 * _a == 0, _a, -1.0) >= _step * ($steepest)  # no finite root

@@ -1,6 +1,19 @@
-"""Tests marked slow run only when asked for: pytest -m slow."""
+"""Tests marked slow run only when asked for: pytest -m slow. Derivations are kept in a folder of the session's own."""
+
+import os
+import shutil
+import tempfile
 
 import pytest
+
+
+def pytest_configure(config):
+    config.derivations = tempfile.mkdtemp(prefix="derivations-")
+    os.environ["PERSPECTIVE_CACHE"] = config.derivations  # before any test module derives; subprocesses inherit it
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(config.derivations, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):

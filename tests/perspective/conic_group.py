@@ -53,6 +53,12 @@ def three_halves(w, y, _number) -> Cone:
     return [(alpha, cp.sum(t))], [cp.PowCone3D(t, y * np.ones(w.size), w, 2 / 3)]
 
 
+def radial_three_halves(w, y, _number) -> Cone:
+    """The same of the Euclidean norm, t >= |w|_2."""
+    t, size = cp.Variable(1, nonneg=True), cp.Variable(1, nonneg=True)
+    return [(alpha, cp.sum(t))], [cp.PowCone3D(t, y * np.ones(1), size, 2 / 3), size >= cp.norm2(w)]
+
+
 def cubes(w, y, _number) -> Cone:
     """alpha s^3: t^(1/3) y^(2/3) >= |w|."""
     t = cp.Variable(w.size, nonneg=True)
@@ -114,6 +120,10 @@ FAMILIES = {
     "s^2/(1+s)": _family(saturating, 4, s**2 / (1 + s)),
     "radial quadratic in a ball": _family(squares, 5, alpha * s**2, bound=M, radial=True),
     "radial elastic": _family(radial_elastic, 5, alpha * s**2 + beta * s, radial=True),
+    "radial elastic in a box": _family(radial_elastic, 5, alpha * s**2 + beta * s, bound=M, radial=True, domain="box"),
+    "radial power 3/2 in a box": _family(
+        radial_three_halves, 4, alpha * s ** sympy.Rational(3, 2), bound=M, radial=True, domain="box"
+    ),
     "two sides": _family(squares, 5, alpha * s**2, bound=U, lower=L),
     "nonnegative elastic": _family(elastic, 5, alpha * s**2 + beta * s, lower=0),
     "one weight": _family(squares, 1, alpha * s**2, bound=M),
@@ -168,8 +178,8 @@ def pose(name: str) -> ConicGroup:
     perspective = sum(parameter * term for (_, parameter), (_, term) in zip(coefficients, priced, strict=True))
     constraints = [*constraints, y <= 1]
     if block.bound is not None:
-        constraints.append((cp.norm2(w) if block.radial else w) <= number(block.bound) * y)
-    if not block.radial and (block.lower is not None or block.bound is not None):
+        constraints.append((cp.norm2(w) if block.domain == "ball" else w) <= number(block.bound) * y)
+    if block.domain == "box" and (block.lower is not None or block.bound is not None):
         lower = block.bound if block.lower is None else block.lower
         constraints.append(w >= (0 if lower == 0 else -number(lower) * y))
     return ConicGroup(

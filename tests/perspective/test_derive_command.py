@@ -1,8 +1,14 @@
 """`perspective derive`: Markdown, LaTeX, JSON and source; files whole or not at all; exit status 2 with one sentence."""
 
 import json
+import re
 import subprocess
 import sys
+
+import pytest
+import typer
+
+from perspective import InputError, commands
 
 
 def run(*arguments, cwd=None):
@@ -48,3 +54,44 @@ def test_bad_input_is_one_sentence_and_status_two():
         assert answer.stdout == ""
         assert len(answer.stderr.strip().splitlines()) == 1
         assert "Traceback" not in answer.stderr
+
+
+def test_the_whole_declaration_can_be_written_on_the_command_line():
+    huber = "Piecewise((s**2/2, s <= d), (d*s - d**2/2, True))"
+    answer = run("derive", huber, "--price", "c", "--bound", "M", "--lower", "0", "--json")
+    assert json.loads(answer.stdout)["parameters"] == ["M", "c", "d"]
+    assert "w_{+}" in json.loads(answer.stdout)["pieces"][0]["condition"]["latex"]
+    ball = run("derive", "a*x**2", "--weight", "x", "--radial", "--bound", "M", "--price", "c", "--latex").stdout
+    assert r"\lVert w \rVert_{2}}{M}" in ball
+    assert r"\infty" not in ball
+    box = run("derive", "a*s**2", "--radial", "--domain", "box", "--bound", "M", "--price", "c", "--latex").stdout
+    assert r"\lVert w \rVert_{\infty}}{M}" in box
+
+
+def test_declarations_that_do_not_fit_together_are_one_sentence():
+    app = typer.Typer()
+    app.command()(commands.derive)
+    command = typer.main.get_command(app)
+    for arguments, cure in (
+        (["s**2", "--domain", "ball"], "leave domain out"),
+        (["s**2", "--lower", "1"], "lower=0"),
+        (["s**2", "--radial", "--lower", "0"], "leave lower out"),
+        (["s**2", "--price", "(1, 2)"], "out of scope"),
+        (["Piecewise((s**2, s <= 2*d), (s**2, s <= d), (s**3, True))"], "ascending"),
+        (["Piecewise((s**2, s <= d), (s**2 + 1, True))"], "cases meet"),
+        (["Piecewise(s**2, s <= d)"], "write it as Piecewise"),
+        (["s**2", "--weight", "1x"], "single name"),
+    ):
+        with pytest.raises(InputError, match=re.escape(cure)):
+            command.main(arguments, standalone_mode=False)
+
+
+def test_a_second_call_reads_what_the_first_derived(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSPECTIVE_CACHE", str(tmp_path))
+    first = run("derive", "gamma*s**2", "--price", "1-gamma", "--bound", "M")
+    (path,) = (tmp_path / "derivations").iterdir()
+    written = path.stat().st_mtime_ns
+    assert run("derive", "gamma*s**2", "--price", "1-gamma", "--bound", "M").stdout == first.stdout
+    assert path.stat().st_mtime_ns == written
+    monkeypatch.setenv("PERSPECTIVE_CACHE", "off")
+    assert run("derive", "gamma*s**2", "--price", "1-gamma", "--bound", "M").stdout == first.stdout
