@@ -141,13 +141,15 @@ def _stationary_body(projection: Projection, printer: "_Printer", unpack: str) -
     atoms = sorted(expression.atoms(norm), key=sympy.default_sort_key)
     if not atoms:
         return "    return xp.zeros_like(_max(a))"
-    # norms are named before the parameters are unpacked: a parameter may be called a
-    lines = [f"    _norm{i} = _norm(a, {_exponent(atom.args[1])})\n" for i, atom in enumerate(atoms)]
+    # a parameter may be called a: the magnitudes get a name that none has
+    lines = [f"    _norm{i} = _norm(_rows, {_exponent(atom.args[1], printer)})\n" for i, atom in enumerate(atoms)]
     named = expression.subs({atom: sympy.Symbol(f"_norm{i}", positive=True) for i, atom in enumerate(atoms)})
-    return "".join(lines) + unpack + "    return " + printer.doprint(named)
+    return "    _rows = a\n" + unpack + "".join(lines) + "    return " + printer.doprint(named)
 
 
-def _exponent(p: sympy.Expr) -> str:
+def _exponent(p: sympy.Expr, printer: "_Printer") -> str:
+    if p.free_symbols:
+        return str(printer.doprint(p))
     return str(p) if p.is_Integer else repr(float(p))
 
 

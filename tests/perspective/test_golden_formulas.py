@@ -2,7 +2,7 @@
 
 import sympy
 
-from perspective import IndicatorBlock, declare, derive
+from perspective import IndicatorBlock, check_laws, declare, derive
 from perspective.norms import norm
 from perspective.relaxation import W
 
@@ -110,3 +110,8 @@ def test_huber_in_pieces():
     assert regularizer.dual.scalar == sympy.Piecewise((z**2 / (4 * ALPHA), z <= 2 * ALPHA * d), (sympy.oo, True))
     assert [piece.name for piece in regularizer.pieces] == ["kept whole", "shared", "price unpaid"]
     assert same(regularizer.pieces[2].value, 2 * ALPHA * d * ONE)
+
+
+def test_a_symbolic_power_has_numbers_and_laws():
+    s, alpha, c, q = sympy.symbols("s alpha c q", positive=True)
+    check_laws(IndicatorBlock(alpha * s ** (1 + q), s, c), alpha=0.3, c=0.7, q=0.7)
