@@ -2,11 +2,15 @@
 
 import os
 import platform
+import shlex
+import sys
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from perspective.files import write_text
+
+PATHS = ("--out", "--weights", "--data-dir", "--peers-python")
 
 
 def environment(command: str, packages: tuple[str, ...]) -> str:
@@ -21,6 +25,20 @@ def environment(command: str, packages: tuple[str, ...]) -> str:
             f"- Python {platform.python_version()}, {versions}",
         )
     )
+
+
+def command_line(module: str) -> str:
+    """This run's command, values of options that are paths of one machine written PATH."""
+    spoken, arguments = ["python", "-m", module], iter(sys.argv[1:])
+    for argument in arguments:
+        name = argument.partition("=")[0]
+        if name not in PATHS:
+            spoken.append(argument)
+            continue
+        spoken += [name, "PATH"]
+        if "=" not in argument:
+            next(arguments, None)
+    return shlex.join(spoken)
 
 
 def keep(folder: Path, table: str, surroundings: str) -> None:

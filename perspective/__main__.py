@@ -21,6 +21,7 @@ COMMANDS = {  # name: (module, what `perspective --help` says)
     "solve": ("solvers.commands", "Which groups to keep, exactly, with a certified bound."),
     "train": ("nets.commands", "Train a network and prune it with a proximal step."),
     "prune": ("nets.commands", "Prune a network that is already trained."),
+    "certify": ("nets.certify_command", "The proven best channels of every layer of a trained network."),
     "report": ("nets.commands", "Write a run's report.html again."),
 }
 

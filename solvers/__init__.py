@@ -6,6 +6,7 @@ if TYPE_CHECKING:
     from solvers.chain import BoundChain, bound_chain
     from solvers.exact import solve_exact
     from solvers.gdp import to_pyomo
+    from solvers.path import PathPoint, solution_path
     from solvers.problem import LayerProblem
     from solvers.relax import solve_relaxation
     from solvers.result import Certificate, Leaf, Result, Status
@@ -15,9 +16,11 @@ __all__ = [
     "Certificate",
     "LayerProblem",
     "Leaf",
+    "PathPoint",
     "Result",
     "Status",
     "bound_chain",
+    "solution_path",
     "solve_exact",
     "solve_relaxation",
     "to_pyomo",
@@ -28,9 +31,11 @@ _HOME = {
     "Certificate": "result",
     "LayerProblem": "problem",
     "Leaf": "result",
+    "PathPoint": "path",
     "Result": "result",
     "Status": "result",
     "bound_chain": "chain",
+    "solution_path": "path",
     "solve_exact": "exact",
     "solve_relaxation": "relax",
     "to_pyomo": "gdp",

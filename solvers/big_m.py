@@ -8,7 +8,17 @@ import time
 
 import numpy as np
 
-from solvers.conic import into_box, judge, load_cvxpy, prove, scale, solve_conic
+from solvers.conic import (
+    dual_found,
+    express_loss,
+    into_box,
+    into_count,
+    judge,
+    load_cvxpy,
+    prove,
+    scale,
+    solve_conic,
+)
 from solvers.problem import LayerProblem
 from solvers.result import Result, Status, no_result
 
@@ -21,22 +31,28 @@ def solve_big_m(problem: LayerProblem) -> Result:
     """
     begin, scaled, cp = time.perf_counter(), scale(problem, "big-M"), load_cvxpy()
     V = cp.Variable(scaled.reduced.zero().shape)
-    cost = cp.sum_squares(scaled.R @ V - scaled.T) + cp.sum_squares(cp.multiply(np.sqrt(scaled.a), V))
+    fit = express_loss(scaled, V)
+    cost = fit.cost + cp.sum_squares(cp.multiply(np.sqrt(scaled.a), V))
     if np.any(scaled.b > 0):
         cost += cp.sum(cp.multiply(scaled.b, cp.abs(V)))
-    constraints = []
+    constraints = fit.constraints
     if scaled.bound is not None:
         y = cp.Variable(problem.n_groups)
         cost += scaled.price * cp.sum(y)
-        constraints = [y <= 1] + [cp.abs(V[m]) <= scaled.bound[m] * y[j] for j, m in enumerate(problem.members)]
+        constraints += [y <= 1] + [cp.abs(V[m]) <= scaled.bound[m] * y[j] for j, m in enumerate(problem.members)]
+        if problem.at_most is not None:
+            constraints.append(cp.sum(y) <= problem.at_most)
     program = cp.Problem(cp.Minimize(cost), constraints)
     status = solve_conic(program)
     if status is not Status.OPTIMAL:
         return no_result(status, time.perf_counter() - begin, "big_m")
-    weights = into_box(problem, V.value * scaled.unit)
-    objective, certificate = problem.big_m_relaxed(weights), prove(scaled.reduced, weights, "big_m")
-    bound = problem.regulariser.bound
+    weights, bound = into_box(problem, V.value * scaled.unit), problem.regulariser.bound
     peaks = np.array([np.max(np.abs(weights[m])) for m in problem.members])
+    if bound is not None:
+        weights, share = into_count(problem, weights, peaks / bound)
+        peaks = share * bound
+    objective = problem.big_m_relaxed(weights)
+    certificate = prove(scaled.reduced, weights, "big_m", dual_found(scaled, fit))
     return Result(
         status=judge(objective, certificate),
         objective=objective,

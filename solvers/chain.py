@@ -14,7 +14,7 @@ from solvers.exact import solve_exact
 from solvers.problem import LayerProblem
 from solvers.reduced import reduce
 from solvers.relax import solve_relaxation
-from solvers.result import Certificate, Result, Status
+from solvers.result import Proof, Result, Status
 
 TOLERANCE = 1e-5  # of max(1, |exact|): the chain's own check
 NO_GAP = 1e-9  # a root gap below this share of max(1, |exact|) is none
@@ -40,7 +40,7 @@ class BoundChain:
     status: Status
     indicators: tuple[int, ...]
     seconds: float
-    certificate: Certificate
+    certificate: Proof
 
 
 def bound_chain(problem: LayerProblem, gap: float = 1e-6, time_limit: float = 60.0) -> BoundChain:

@@ -8,7 +8,18 @@ import time
 
 import numpy as np
 
-from solvers.conic import Scaled, into_box, judge, load_cvxpy, prove, scale, solve_conic
+from solvers.conic import (
+    Scaled,
+    dual_found,
+    express_loss,
+    into_box,
+    into_count,
+    judge,
+    load_cvxpy,
+    prove,
+    scale,
+    solve_conic,
+)
 from solvers.problem import Array, LayerProblem
 from solvers.result import Result, Status, no_result
 
@@ -23,8 +34,11 @@ def solve_cone(problem: LayerProblem) -> Result:
     """
     begin, scaled, cp = time.perf_counter(), scale(problem, "cone"), load_cvxpy()
     V, y = cp.Variable(scaled.reduced.zero().shape), cp.Variable(problem.n_groups)
-    cost = cp.sum_squares(scaled.R @ V - scaled.T) + scaled.price * cp.sum(y)
-    constraints = [y >= 0, y <= 1]
+    fit = express_loss(scaled, V)
+    cost = fit.cost + scaled.price * cp.sum(y)
+    constraints = [y >= 0, y <= 1, *fit.constraints]
+    if problem.at_most is not None:
+        constraints.append(cp.sum(y) <= problem.at_most)
     if np.any(scaled.a > 0):
         root = np.sqrt(scaled.a)
         cost += sum(cp.quad_over_lin(cp.multiply(root[m], V[m]), y[j]) for j, m in enumerate(problem.members))
@@ -36,8 +50,9 @@ def solve_cone(problem: LayerProblem) -> Result:
     status = solve_conic(program)
     if status is not Status.OPTIMAL:
         return no_result(status, time.perf_counter() - begin, "cone")
-    weights, indicators = _rounded(problem, scaled, V.value, y.value)
-    objective, certificate = problem.perspective(weights, indicators), prove(scaled.reduced, weights, "perspective")
+    weights, indicators = into_count(problem, *_rounded(problem, scaled, V.value, y.value))
+    objective = problem.perspective(weights, indicators)
+    certificate = prove(scaled.reduced, weights, "perspective", dual_found(scaled, fit))
     return Result(
         status=judge(objective, certificate),
         objective=objective,

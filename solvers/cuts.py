@@ -6,7 +6,8 @@ With z = -X'U / strength the weights cancel, and what is left is one cut for eac
     value(y) >= -L*(U) - strength * sum_j y_j [ sum_k phi*(z_jk) - price ].
 The box is inside phi*, so no big-M row is needed and no bound has to be declared. HiGHS takes no quadratic with integers
 and its lazy callback never fires, so the loop is outside: each MILP's dual bound is a lower bound, each y it proposes is
-fitted exactly, an incumbent, and the cut at that fit is exact for this y: no y comes back, so the loop ends.
+fitted exactly, an incumbent, and the cut at that fit is exact for this y: no y comes back, so the loop ends. The cuts are
+the same for every convex loss; a count of groups is one more row, sum y <= k.
 """
 
 import time
@@ -17,21 +18,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perspective.errors import InputError
-from solvers.branch import group_excess, grow_tree
+from solvers.branch import group_excess
 from solvers.dual import FREE, OFF, ON
 from solvers.fit import fit_support
 from solvers.greedy import SHARE as GREEDY_SHARE
-from solvers.greedy import drop_groups
 from solvers.problem import Array, LayerProblem
-from solvers.projected import Point, indicators_of, minimise
+from solvers.projected import Point, dual_of, indicators_of, minimise
+from solvers.prove import prove_point
 from solvers.reduced import Reduced, reduce
 from solvers.result import Certificate, Leaf, Result, Status, certify, no_result, relative_gap
+from solvers.sweep import sweep_supports
 
 FEASIBILITY = 1e-9  # of HiGHS, on an objective scaled to targets of size one
 SHARE = 0.25  # of the gap asked for is left to each single MILP
 ROOT_GAP = 1e-8
+KINKED_GAP = 1e-5  # the same for a loss with kinks, whose relaxation takes longer
 ROOT_SHARE = 0.5  # of the time limit
-PROBE_GAP = 1e-4
+PROBE_GAP, KINKED_PROBE_GAP = 1e-4, 1e-3
 
 
 class Outcome(NamedTuple):
@@ -52,11 +55,14 @@ def solve_highs(problem: LayerProblem, gap: float, time_limit: float) -> Result:
     reduced, states = reduce(problem), np.full(problem.n_groups, FREE, dtype=np.int8)
     incumbents = _Incumbents(reduced, deadline)
     greedy_end = begin + GREEDY_SHARE * time_limit
-    drop_groups(lambda support: incumbents.fit(support, greedy_end).primal, problem.n_groups, greedy_end)
+    sweep_supports(
+        lambda support: incumbents.fit(support, greedy_end).primal, problem.n_groups, problem.at_most, greedy_end
+    )
     master = Master(reduced)
     root_end = begin + ROOT_SHARE * time_limit  # coarser cuts are cuts too
-    root = minimise(reduced, states, incumbents.weights, tolerance=ROOT_GAP, deadline=root_end)
-    proof = certify(problem, [Leaf((), (), reduced.dual_point(root.weights, root.scale))])
+    root_gap = ROOT_GAP if reduced.loss.smooth else KINKED_GAP
+    root = minimise(reduced, states, incumbents.weights, tolerance=root_gap, deadline=root_end)
+    proof = certify(problem, [Leaf((), (), dual_of(reduced, root))])
     master.cut(root)
     incumbents.fit(indicators_of(problem, root.weights) >= 0.5)
     for point in probe(reduced, root, deadline):
@@ -81,6 +87,7 @@ def solve_highs(problem: LayerProblem, gap: float, time_limit: float) -> Result:
 def probe(reduced: Reduced, root: Point, deadline: float) -> list[Point]:
     """The relaxation with each group in turn fixed off and on: 2 p dual points, hence cuts, around the root."""
     points: list[Point] = []
+    tolerance = PROBE_GAP if reduced.loss.smooth else KINKED_PROBE_GAP
     for group in range(reduced.problem.n_groups):
         for state in (OFF, ON):
             if time.perf_counter() > deadline:
@@ -90,7 +97,7 @@ def probe(reduced: Reduced, root: Point, deadline: float) -> list[Point]:
             start = root.weights.copy()
             if state == OFF:
                 start[reduced.problem.members[group]] = 0.0
-            points.append(minimise(reduced, states, start, tolerance=PROBE_GAP, deadline=deadline))
+            points.append(minimise(reduced, states, start, tolerance=tolerance, deadline=deadline))
     return points
 
 
@@ -114,14 +121,15 @@ def _rounds(master: "Master", incumbents: "_Incumbents", bound: float, gap: floa
         proposed.add(support.tobytes())
         master.cut(point)
         for flipped in np.eye(len(support), dtype=bool) ^ support:  # its neighbours cost far less than another MILP
-            master.cut(incumbents.fit(flipped))
+            if master.most is None or np.count_nonzero(flipped) <= master.most:
+                master.cut(incumbents.fit(flipped))
     return Outcome(Status.OPTIMAL, lower_bound, rounds)
 
 
 def _prove(reduced: Reduced, weights: Array, root: Certificate, gap: float, seconds: float) -> Certificate:
     if seconds <= 0:
         return root
-    tree = grow_tree(reduced, gap, seconds, incumbent=weights).certificate
+    tree = prove_point(reduced, weights, gap, seconds)
     return tree if tree.bound >= root.bound else root
 
 
@@ -135,11 +143,12 @@ def load_highspy() -> ModuleType:
 
 @final
 class Master:
-    """The HiGHS model: binary y (p,) and the value above all cuts; objective in units of the targets' square."""
+    """The HiGHS model: binary y (p,) and the value above all cuts; objective in units of the loss at zero."""
 
     def __init__(self, reduced: Reduced) -> None:
         self.highspy, self.reduced, self.p = load_highspy(), reduced, reduced.problem.n_groups
-        self.unit = float(np.sum(reduced.T**2)) or 1.0
+        self.most = reduced.problem.at_most
+        self.unit = reduced.linearise(reduced.zero()).value - reduced.rest or 1.0
         h = self.model = self.highspy.Highs()
         for name, setting in (
             ("output_flag", False),
@@ -154,16 +163,25 @@ class Master:
         for _ in range(self.p):
             h.addCol(0.0, 0.0, 1.0, 0, none, np.empty(0))
         h.addCol(1.0, 0.0, self.highspy.kHighsInf, 0, none, np.empty(0))
+        if self.most is not None:
+            index = np.arange(self.p, dtype=np.int32)
+            h.addRow(-self.highspy.kHighsInf, float(self.most), self.p, index, np.ones(self.p))
         kinds = np.full(self.p, int(self.highspy.HighsVarType.kInteger), dtype=np.uint8)
         h.changeColsIntegrality(self.p, np.arange(self.p, dtype=np.int32), kinds)
 
     def cut(self, point: Point) -> None:
         """Add the cut of the point's dual; `rest`, which no cut changes, stays out of the model."""
-        residual = self.reduced.gradient_half(point.weights)[0]
-        t, squares = point.scale, float(np.sum(residual**2))
-        constant = -(t**2) * squares - 2 * t * float(np.sum(residual * self.reduced.T))
-        values = np.append(group_excess(self.reduced, point) / self.unit, 1.0)
-        if np.all(np.isfinite(values)):
+        if point.multipliers is None:
+            constant = self.reduced.linearise(point.weights).below(point.scale) - self.reduced.rest
+            excess = group_excess(self.reduced, point)
+        else:
+            problem, U = self.reduced.problem, point.multipliers
+            constant = -problem.measure.conjugate(U, problem.targets2d)[0] - self.reduced.rest
+            z = problem.gather(np.abs(problem.X.T @ U) / problem.strength)
+            conjugates = np.sum(problem.regulariser.cost_conjugate(z), axis=1)
+            excess = problem.strength * (conjugates - problem.regulariser.price)
+        values = np.append(excess / self.unit, 1.0)
+        if np.all(np.isfinite(values)) and np.isfinite(constant):
             index = np.arange(self.p + 1, dtype=np.int32)
             self.model.addRow(constant / self.unit, self.highspy.kHighsInf, self.p + 1, index, values)
 

@@ -1,6 +1,6 @@
 """All supports of a small problem: the truth the other backends are measured by.
 
-2^p convex problems, one for each choice of indicators, each solved to a duality gap of 1e-10.
+2^p convex problems, one for each choice of indicators that a count allows, each solved to a duality gap of 1e-10.
 """
 
 import time
@@ -9,10 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from perspective.errors import InputError
-from solvers.branch import grow_tree
 from solvers.fit import fit_support
 from solvers.problem import LayerProblem
 from solvers.projected import Point
+from solvers.prove import prove_point
 from solvers.reduced import Reduced, reduce
 from solvers.result import Result, Status
 
@@ -34,7 +34,9 @@ def enumerate_supports(reduced: Reduced, time_limit: float) -> Enumeration:
     if p > MOST_GROUPS:
         raise InputError(f"enumeration visits 2^{p} supports, at most 2^{MOST_GROUPS} allowed; use backend='branch'")
     best, lower_bound, visited = None, np.inf, 0
-    for code in range(2**p):
+    most = p if reduced.problem.at_most is None else reduced.problem.at_most
+    codes = [code for code in range(2**p) if code.bit_count() <= most]
+    for code in codes:
         point = fit_support(reduced, ((code >> np.arange(p)) & 1).astype(bool))
         lower_bound, visited = min(lower_bound, point.dual), visited + 1
         if best is None or point.primal < best.primal:
@@ -42,7 +44,7 @@ def enumerate_supports(reduced: Reduced, time_limit: float) -> Enumeration:
         if time.perf_counter() - begin > time_limit:
             break
     assert best is not None
-    return Enumeration(best, lower_bound, visited, visited == 2**p)
+    return Enumeration(best, lower_bound, visited, visited == len(codes))
 
 
 def solve_enumerate(problem: LayerProblem, gap: float, time_limit: float) -> Result:
@@ -55,16 +57,16 @@ def solve_enumerate(problem: LayerProblem, gap: float, time_limit: float) -> Res
     found = enumerate_supports(reduced, time_limit)
     left = time_limit - (time.perf_counter() - begin)
     weights = found.best.weights
-    tree = grow_tree(reduced, gap, max(left, 0.0), incumbent=weights)
+    certificate = prove_point(reduced, weights, gap, max(left, 0.0))
     objective = problem.objective(weights)
     return Result(
         status=Status.OPTIMAL if found.complete else Status.TIME_LIMIT,
         objective=objective,
-        lower_bound=min(found.lower_bound, objective) if found.complete else tree.certificate.bound,
+        lower_bound=min(found.lower_bound, objective) if found.complete else certificate.bound,
         weights=problem.shaped(weights),
         indicators=problem.kept(weights),
         seconds=time.perf_counter() - begin,
         nodes=found.visited,
         backend="enumerate",
-        certificate=tree.certificate,
+        certificate=certificate,
     )

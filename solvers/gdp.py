@@ -3,6 +3,8 @@
 "bigm": the cost stays in the objective and gdp.bigm writes |w| <= M y; its relaxation is ours of that name.
 "hull": the cost moves into the disjunct as a ||w||^2 <= e, and gdp.hull with the exact hull of quadratics
 (a rotated cone, Gusev and Bernal Neira 2025) makes the relaxation the perspective one.
+The loss stays in the objective: squares, or one variable an entry above the absolute value or the hinge, or the logistic
+loss as log(1 + exp(.)), for a solver that takes such terms. A count of groups is a row of the model.
 """
 
 from typing import Any
@@ -54,6 +56,9 @@ def _declare(reduced: Reduced, bound: float, formulation: str) -> Any:
         model.drop[j].zero = pyo.ConstraintList()
         for r in rows[j]:
             model.drop[j].zero.add(model.weights[r] == 0)
+    if problem.at_most is not None:
+        kept = sum(model.keep[j].binary_indicator_var for j in model.groups)
+        model.count = pyo.Constraint(expr=kept <= problem.at_most)
     paid = problem.regulariser.price * sum(model.keep[j].binary_indicator_var for j in model.groups)
     if b > 0:  # an l1 term is its own perspective: it stays outside the disjuncts
         model.sizes = pyo.Var(model.features, model.outputs, bounds=(0.0, bound), initialize=0.0)
@@ -78,17 +83,35 @@ def _declare(reduced: Reduced, bound: float, formulation: str) -> Any:
 
 
 def _loss(model: Any, reduced: Reduced) -> Any:
-    """||R W - T||^2 + rest, as an expression of min(samples, d) squares an output."""
+    """The loss as an expression; squared: ||R W - T||^2 + rest, min(samples, d) squares an output."""
+    import pyomo.environ as pyo
+
+    name, entries = reduced.loss.name, [(i, k) for i in range(len(reduced.T)) for k in range(reduced.T.shape[1])]
+    if name == "squared":
+        return sum(_affine(model, reduced, i, k, 1.0, -float(reduced.T[i, k])) ** 2 for i, k in entries) + reduced.rest
+    if name == "logistic":
+        return sum(
+            pyo.log(1 + pyo.exp(_affine(model, reduced, i, k, -float(reduced.T[i, k]), 0.0))) for i, k in entries
+        )
+    model.entries = pyo.Set(initialize=entries)
+    model.losses = pyo.Var(model.entries, bounds=(0.0, None), initialize=0.0)
+    model.above_loss = pyo.ConstraintList()
+    for i, k in entries:
+        target = float(reduced.T[i, k])
+        if name == "absolute":
+            for sign in (1.0, -1.0):
+                model.above_loss.add(_affine(model, reduced, i, k, sign, -sign * target) <= model.losses[i, k])
+        else:
+            model.above_loss.add(_affine(model, reduced, i, k, -target, 1.0) <= model.losses[i, k])
+    return sum(model.losses.values())
+
+
+def _affine(model: Any, reduced: Reduced, i: int, k: int, factor: float, constant: float) -> Any:
+    """factor * (R W)_ik + constant."""
     from pyomo.core.expr.numeric_expr import LinearExpression
 
-    d, o = reduced.zero().shape
-    squares = []
-    for row, target in zip(reduced.R, reduced.T, strict=True):
-        for k in range(o):
-            residual = LinearExpression(
-                constant=-float(target[k]),
-                linear_coefs=[float(r) for r in row],
-                linear_vars=[model.weights[i, k] for i in range(d)],
-            )
-            squares.append(residual**2)
-    return sum(squares) + reduced.rest
+    return LinearExpression(
+        constant=constant,
+        linear_coefs=[factor * float(r) for r in reduced.R[i]],
+        linear_vars=[model.weights[m, k] for m in range(reduced.R.shape[1])],
+    )

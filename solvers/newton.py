@@ -16,7 +16,11 @@ STEPS = 40
 def solve_quadratic(R: Array, T: Array, ridge: Array, kink: float, limit: Array) -> Array:
     """(m, o) weights for R (k, m), T (k, o), ridge and limit (m,). A pattern that cycles is left after 40 steps, so the
     caller checks the duality gap."""
-    hessian, linear = R.T @ R + np.diag(ridge), R.T @ T
+    return solve_model(R.T @ R + np.diag(ridge), R.T @ T, kink, limit)
+
+
+def solve_model(hessian: Array, linear: Array, kink: float, limit: Array) -> Array:
+    """min over |w_k| <= limit_k of w'H w - 2 linear'w + kink ||w||_1 for H (m, m) and every column of linear (m, o)."""
     weights = _solve(hessian, linear)
     if kink == 0 and np.all(np.abs(weights) <= limit[:, None]):
         return weights

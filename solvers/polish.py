@@ -43,7 +43,7 @@ def newton_direction(
     pinned = np.abs(w) >= limit * own_y * (1 - AT_BOX)
     rows, column = entries // outputs, entries % outputs
     half = reduced.gradient_half(weights)[1].ravel()[entries]
-    gram = (reduced.R.T @ reduced.R)[np.ix_(rows, rows)] * (column[:, None] == column[None, :])
+    gram = reduced.half_hessian(weights, rows, column)
     n, m = len(entries), len(movable)
     member = (owner[:, None] == movable[None, :]).astype(np.float64)
     squares = member.T @ w**2

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import final
+from typing import Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from perspective.errors import CheckFailed
 from solvers.dual import FREE, OFF, ON, Relaxation, dual_value
 from solvers.problem import Array, LayerProblem
+from solvers.split_leaf import Frame, SplitLeaf, SplitProof
 
 
 @final
@@ -44,12 +45,14 @@ class Certificate:
     """A proof that no point is below `bound`: leaves that cover every choice of indicators, each with a dual point.
 
     relaxation "perspective" proves a bound of the mixed-integer program (and of its perspective relaxation where nothing
-    is fixed); "big_m" proves one of the weaker big-M relaxation, hence of the program too.
+    is fixed); "big_m" proves one of the weaker big-M relaxation, hence of the program too. Leaves that split the
+    curvature (squared loss, cost a s^2) share a `frame`.
     """
 
     bound: float
-    leaves: tuple[Leaf, ...]
+    leaves: tuple[Leaf | SplitLeaf, ...]
     relaxation: Relaxation = "perspective"
+    frame: Frame | None = None
 
     def check(self, problem: LayerProblem) -> None:
         """Recompute cover and bound from scratch in numpy; raises CheckFailed naming what does not hold."""
@@ -57,19 +60,32 @@ class Certificate:
             raise CheckFailed(f"the certificate's bound is {self.bound}")
         p, shape = problem.n_groups, problem.targets2d.shape
         for leaf in self.leaves:
-            if leaf.dual.shape != shape:
-                raise CheckFailed(f"the certificate's dual point has shape {leaf.dual.shape}, the predictions {shape}")
-            if not np.all(np.isfinite(leaf.dual)):
-                raise CheckFailed("the certificate's dual point is not finite")
+            if isinstance(leaf, Leaf):
+                if leaf.dual.shape != shape:
+                    raise CheckFailed(
+                        f"the certificate's dual point has shape {leaf.dual.shape}, the predictions {shape}"
+                    )
+                if not np.all(np.isfinite(leaf.dual)):
+                    raise CheckFailed("the certificate's dual point is not finite")
             fixed = leaf.off + leaf.on
             if len(set(fixed)) != len(fixed) or any(not 0 <= j < p for j in fixed):
                 raise CheckFailed("a leaf of the certificate fixes a group twice or one that does not exist")
-        if not covers((_mask(leaf.off), _mask(leaf.on)) for leaf in self.leaves):
+        if not covers(((_mask(leaf.off), _mask(leaf.on)) for leaf in self.leaves), problem.at_most):
             raise CheckFailed("the certificate's leaves do not cover every choice of indicators")
+        proof = None
         for leaf in self.leaves:
-            found = dual_value(problem, leaf.dual, leaf.states(p), self.relaxation)
+            if isinstance(leaf, SplitLeaf):
+                proof = proof or self._split_proof(problem)
+                found = proof.value(leaf)
+            else:
+                found = dual_value(problem, leaf.dual, leaf.states(p), self.relaxation)
             if not self.bound <= found.value - found.error:
                 raise CheckFailed(f"the certificate claims {self.bound!r}, its dual point proves {found.value!r}")
+
+    def _split_proof(self, problem: LayerProblem) -> SplitProof:
+        if self.frame is None:
+            raise CheckFailed("the certificate splits the curvature, but lacks the frame of the split")
+        return SplitProof(problem, self.frame)
 
 
 def certify(problem: LayerProblem, leaves: Iterable[Leaf], relaxation: Relaxation = "perspective") -> Certificate:
@@ -82,9 +98,14 @@ def certify(problem: LayerProblem, leaves: Iterable[Leaf], relaxation: Relaxatio
     return Certificate(min(v.value - 2 * v.error for v in values), kept, relaxation)
 
 
-def covers(leaves: Iterable[tuple[int, int]]) -> bool:
-    """Whether the (off, on) bit masks cover every 0-1 vector: exact, by splitting on the group most leaves fix."""
+def covers(leaves: Iterable[tuple[int, int]], room: int | None = None) -> bool:
+    """Whether the (off, on) bit masks cover every 0-1 vector, of at most `room` ones where that is given.
+
+    Exact, by splitting on the group most leaves fix.
+    """
     left = list(leaves)
+    if room is not None and room < 0:
+        return True
     if any(off == 0 and on == 0 for off, on in left):
         return True
     if not left:
@@ -100,7 +121,15 @@ def covers(leaves: Iterable[tuple[int, int]]) -> bool:
     split = max(counts, key=lambda bit: counts[bit])
     zero = [(off & ~split, on) for off, on in left if not on & split]
     one = [(off, on & ~split) for off, on in left if not off & split]
-    return covers(zero) and covers(one)
+    return covers(zero, room) and covers(one, None if room is None else room - 1)
+
+
+class Proof(Protocol):
+    """What a certificate is to its users: a bound, and a check that recomputes it (a layer behind a ReLU has its own)."""
+
+    @property
+    def bound(self) -> float: ...
+    def check(self, problem: LayerProblem) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +143,8 @@ class Result:
     nodes        nodes, rounds or iterations, the backend's own count
     certificate  what our own dual proves, or None where there is no point; its bound may be below lower_bound, never above
                  the true optimum
+    history      (seconds, best value, lower bound) over time, where the backend keeps it
+    notes        what a user should know besides: sentences
     """
 
     status: Status
@@ -124,7 +155,9 @@ class Result:
     seconds: float
     nodes: int
     backend: str
-    certificate: Certificate | None
+    certificate: Proof | None
+    history: tuple[tuple[float, float, float], ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def gap(self) -> float:

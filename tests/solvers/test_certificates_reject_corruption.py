@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from layer_cases import make_layer
 
 from perspective import CheckFailed
-from solvers import Certificate, LayerProblem, Leaf, solve_exact, solve_relaxation
+from solvers import Certificate, LayerProblem, Leaf, solve_relaxation
+from solvers.branch import grow_tree
+from solvers.reduced import reduce
 from solvers.result import covers
 
 
@@ -21,7 +23,7 @@ def problem() -> LayerProblem:
 
 @pytest.fixture(scope="module")
 def tree(problem: LayerProblem) -> Certificate:
-    certificate = solve_exact(problem, gap=1e-6).certificate
+    certificate = grow_tree(reduce(problem), gap=1e-6, time_limit=60.0).certificate  # plain perspective: several leaves
     certificate.check(problem)
     assert len(certificate.leaves) > 3
     return certificate

@@ -16,7 +16,7 @@ from solvers.commands import demo_verify, solve, verify, verify_toy
 
 VERIFY = {"big_m", "cone", "projected", "exact", "lower_bound", "gap_closed", "status", "indicators", "seconds"}
 SOLVE = {"status", "objective", "lower_bound", "gap", "indicators", "seconds", "nodes", "backend", "certificate_holds"}
-SOLVE |= {"parameters"}
+SOLVE |= {"parameters", "notes", "history"}
 
 
 @pytest.fixture(scope="module")

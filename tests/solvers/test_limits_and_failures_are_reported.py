@@ -136,7 +136,7 @@ def test_a_wrong_optimum_is_caught_by_enumeration(monkeypatch: pytest.MonkeyPatc
     )
     monkeypatch.setattr(cuts._Incumbents, "fit", lambda self, support: None)
     monkeypatch.setattr(cuts, "probe", lambda *arguments: [])
-    monkeypatch.setattr(cuts, "drop_groups", lambda *arguments: None)
+    monkeypatch.setattr(cuts, "sweep_supports", lambda *arguments: None)
     with pytest.raises(CheckFailed, match="enumeration"):
         bound_chain(problem)
 
