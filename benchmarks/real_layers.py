@@ -30,9 +30,9 @@ from nets.weights import load_weights
 from perspective.errors import CheckFailed, InputError
 from perspective.files import write_text
 from solvers import LayerProblem, solve_exact, solve_relaxation
-from solvers.split import condense, split_problem
-from solvers.split_node import Effort, look_closely
-from solvers.strengthen import output_clusters, root_curvature
+from solvers.split.node import Effort, look_closely
+from solvers.split.program import condense, split_problem
+from solvers.split.strengthen import output_clusters, root_curvature
 
 LAYERS = tuple(f"layer{stage}.{block}.conv2" for stage in (1, 2, 3) for block in (0, 1, 2))
 CERTIFIED = {"big-M": "big_m", "perspective": "projected"}

@@ -26,8 +26,8 @@ from solvers.problem import Array, LayerProblem
 from solvers.projected import Point, indicators_of, minimise
 from solvers.reduced import Reduced, reduce
 from solvers.result import Certificate, Leaf, Result, Status, certify, relative_gap
-from solvers.split import can_split
-from solvers.split_search import solve_split
+from solvers.split.program import can_split
+from solvers.split.search import solve_split
 
 NODE_GAP = 1e-3  # a node that is going to be branched need not be solved better, relative to the cutoff's distance
 SHARE = 0.9  # of the gap asked for is used to cut off; the rest pays for rounding in the certificate
@@ -55,7 +55,7 @@ class Node:
 def solve_branch(problem: LayerProblem, gap: float, time_limit: float, strengthen: str | None = None) -> Result:
     """Exact solution to the relative gap. lower_bound is the certificate's own: nothing has to be believed.
 
-    The squared loss with a cost a s^2 goes to the search that splits the curvature (solvers/split_search.py); any other
+    The squared loss with a cost a s^2 goes to the search that splits the curvature (solvers/split/search.py); any other
     problem to the one below, which knows no strengthening. InputError where one is asked for all the same.
     """
     begin = time.perf_counter()

@@ -58,7 +58,7 @@ def solve_exact(
 
 def _solve_branch(problem: LayerProblem, gap: float, time_limit: float, strengthen: str | None) -> Result:
     """The search made for the squared loss, or the one for any convex loss and count (`tree.py`)."""
-    from solvers.split import can_split
+    from solvers.split.program import can_split
 
     if problem.loss == "squared" and (problem.at_most is None or can_split(problem)):
         from solvers.branch import solve_branch
@@ -73,15 +73,15 @@ def _solve_branch(problem: LayerProblem, gap: float, time_limit: float, strength
 
 def _solve_relu(problem: LayerProblem, gap: float, time_limit: float, backend: str) -> Result:
     if backend == "highs":
-        from solvers.relu import solve_relu
+        from solvers.relu.solve import solve_relu
 
         return solve_relu(problem, gap, time_limit)
     if backend == "enumerate":
-        from solvers.relu import enumerate_relu
+        from solvers.relu.solve import enumerate_relu
 
         return enumerate_relu(problem, gap, time_limit)
     if backend == "branch":
-        from solvers.relu_branch import solve_relu_branch
+        from solvers.relu.branch import solve_relu_branch
 
         return solve_relu_branch(problem, gap, time_limit)
     raise InputError(f"the relu loss is not convex, backend {backend!r} cannot take it; use 'highs' or 'branch'")

@@ -23,8 +23,8 @@ from perspective.errors import InputError
 from solvers.exact import solve_exact
 from solvers.problem import LayerProblem
 from solvers.result import Result, Status, relative_gap
-from solvers.split import can_split
-from solvers.split_search import solve_split
+from solvers.split.program import can_split
+from solvers.split.search import solve_split
 
 PRICE = "group_price"  # name of the parameter that takes the place of the block's own price
 ANSWERED = "answered by the neighbour's point and certificate, without a search"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from perspective.errors import CheckFailed
 from solvers.dual import FREE, OFF, ON, Relaxation, dual_value
 from solvers.problem import Array, LayerProblem
-from solvers.split_leaf import Frame, SplitLeaf, SplitProof
+from solvers.split.leaf import Frame, SplitLeaf, SplitProof
 
 
 @final

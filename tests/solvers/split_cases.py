@@ -10,8 +10,8 @@ from scipy.optimize import lsq_linear
 
 from solvers import LayerProblem
 from solvers.problem import Array
-from solvers.split import Split, split_problem
-from solvers.split_kernel import assess
+from solvers.split.kernel import assess
+from solvers.split.program import Split, split_problem
 
 DIFFICULTIES: dict[str, dict[str, Any]] = {
     "unequal groups": {"sizes": (1, 4, 2, 3)},

@@ -9,8 +9,8 @@ from relu_cases import CASES, make_relu_layer, optimum_by_patterns
 
 from perspective import declare, derive
 from solvers import LayerProblem
-from solvers.relu import enumerate_relu, solve_relu
-from solvers.relu_branch import solve_relu_branch
+from solvers.relu.branch import solve_relu_branch
+from solvers.relu.solve import enumerate_relu, solve_relu
 from solvers.result import Result, Status
 
 GAP = 1e-5

@@ -10,12 +10,12 @@ from relu_cases import make_relu_layer
 from perspective import declare, derive
 from perspective.errors import CheckFailed, InputError
 from solvers import LayerProblem
-from solvers import relu as module
-from solvers.relu import enumerate_relu, solve_relu
-from solvers.relu_branch import solve_relu_branch
-from solvers.relu_certificate import ReluCertificate, prove
-from solvers.relu_incumbent import Incumbent
-from solvers.relu_ranges import Ranges
+from solvers.relu import solve as module
+from solvers.relu.branch import solve_relu_branch
+from solvers.relu.certificate import ReluCertificate, prove
+from solvers.relu.incumbent import Incumbent
+from solvers.relu.ranges import Ranges
+from solvers.relu.solve import enumerate_relu, solve_relu
 from solvers.result import Status
 
 

@@ -9,13 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from relu_cases import CASES, make_relu_layer, optimum_by_patterns
 
-from solvers import LayerProblem, relu_certificate, relu_ranges
+from solvers import LayerProblem
 from solvers.dual import FREE, OFF, ON
-from solvers.relu_certificate import relu_dual_value
-from solvers.relu_incumbent import Incumbent
-from solvers.relu_loss import least_tilted, relu_loss, split
-from solvers.relu_ranges import Ranges
-from solvers.relu_tree import grow_relu_tree
+from solvers.relu import certificate as relu_certificate
+from solvers.relu import ranges as relu_ranges
+from solvers.relu.certificate import relu_dual_value
+from solvers.relu.incumbent import Incumbent
+from solvers.relu.loss import least_tilted, relu_loss, split
+from solvers.relu.ranges import Ranges
+from solvers.relu.tree import grow_relu_tree
 
 HARD = ["plain", "two outputs", "box binds", "no box", "negative targets", "at most one"]
 

@@ -13,7 +13,7 @@ from layer_cases import make_layer, make_regulariser
 from perspective import CheckFailed
 from solvers import Certificate, LayerProblem, solve_exact
 from solvers.result import covers
-from solvers.split_leaf import Frame, SplitLeaf, SplitPoint
+from solvers.split.leaf import Frame, SplitLeaf, SplitPoint
 
 LAYER: dict[str, Any] = {"sizes": (2, 1, 2, 2, 2, 1, 2, 2), "samples": 20, "outputs": 2, "bound": 0.35}
 

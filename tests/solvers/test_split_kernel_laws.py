@@ -19,9 +19,9 @@ from split_cases import (
     true_optimum,
 )
 
-from solvers.lapack import factor, invert
-from solvers.split_kernel import LEAST, WALL, assess, invert_small, lowest, step_box, step_curvature, step_indicators
-from solvers.split_part import tangent_gains
+from solvers.split.kernel import LEAST, WALL, assess, invert_small, lowest, step_box, step_curvature, step_indicators
+from solvers.split.lapack import factor, invert
+from solvers.split.part import tangent_gains
 
 SEEDS = st.integers(0, 200)
 

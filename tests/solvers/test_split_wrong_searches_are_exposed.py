@@ -13,9 +13,12 @@ from layer_cases import make_layer
 from split_cases import true_optimum
 
 from perspective import CheckFailed
-from solvers import LayerProblem, Result, solve_exact, split_node, split_part, split_tree
-from solvers.split import Condensed
-from solvers.split_leaf import SplitPoint
+from solvers import LayerProblem, Result, solve_exact
+from solvers.split import node as split_node
+from solvers.split import part as split_part
+from solvers.split import tree as split_tree
+from solvers.split.leaf import SplitPoint
+from solvers.split.program import Condensed
 
 GAP = 1e-6
 SPLITS = split_tree._Search.split_part

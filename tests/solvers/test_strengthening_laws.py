@@ -18,10 +18,10 @@ from split_cases import dense_blocks, random_layer, true_optimum
 from perspective.errors import InputError
 from solvers import LayerProblem
 from solvers.exact import STRENGTHENINGS
-from solvers.split import Split, condense, normal_equations, split_problem
-from solvers.split_kernel import assess, lowest, step_indicators
-from solvers.split_node import Effort, look_closely
-from solvers.strengthen import MODES, largest_shares, output_clusters, root_curvature
+from solvers.split.kernel import assess, lowest, step_indicators
+from solvers.split.node import Effort, look_closely
+from solvers.split.program import Split, condense, normal_equations, split_problem
+from solvers.split.strengthen import MODES, largest_shares, output_clusters, root_curvature
 
 LAYERS: dict[str, dict[str, Any]] = {
     "groups of two": {"sizes": (2,) * 5},

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from solvers.dual import FREE, OFF, ON
 from solvers.problem import Array, LayerProblem
-from solvers.relu_certificate import ReluCertificate, ReluLeaf, certify_relu
-from solvers.relu_incumbent import Incumbent
-from solvers.relu_loss import Signs, relu_loss, split
-from solvers.relu_node import NodePoint, Walk
-from solvers.relu_ranges import close_count
+from solvers.relu.certificate import ReluCertificate, ReluLeaf, certify_relu
+from solvers.relu.incumbent import Incumbent
+from solvers.relu.loss import Signs, relu_loss, split
+from solvers.relu.node import NodePoint, Walk
+from solvers.relu.ranges import close_count
 from solvers.result import relative_gap
 
 DESCEND_EVERY = 5

@@ -10,8 +10,8 @@ from typing import final
 import numpy as np
 
 from solvers.problem import Array
-from solvers.split import Condensed, Split
-from solvers.split_kernel import LEAST, assess, lowest, step_box, step_curvature, step_indicators
+from solvers.split.kernel import LEAST, assess, lowest, step_box, step_curvature, step_indicators
+from solvers.split.program import Condensed, Split
 
 COOLING = 0.82  # of the barrier, each step
 CLOSE = 0.1  # of the distance to the cutoff that the barrier may cost in the end

@@ -9,11 +9,11 @@ from perspective.errors import InputError
 from solvers.problem import LayerProblem
 from solvers.reduced import reduce
 from solvers.result import Certificate, Result, Status, relative_gap
-from solvers.split import SINGULAR, split_problem
-from solvers.split_kernel import compile_kernels
-from solvers.split_leaf import Frame
-from solvers.split_tree import grow_split_tree
-from solvers.strengthen import output_clusters, root_curvature
+from solvers.split.kernel import compile_kernels
+from solvers.split.leaf import Frame
+from solvers.split.program import SINGULAR, split_problem
+from solvers.split.strengthen import output_clusters, root_curvature
+from solvers.split.tree import grow_split_tree
 
 TOUCHES = 1e-9  # relative distance to the box that counts as on it
 

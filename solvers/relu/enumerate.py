@@ -8,9 +8,9 @@ from perspective.errors import InputError
 from solvers.dual import OFF, ON
 from solvers.enumerate import MOST_GROUPS
 from solvers.problem import LayerProblem
-from solvers.relu_certificate import ReluLeaf, certify_relu
-from solvers.relu_incumbent import Incumbent
-from solvers.relu_tree import grow_leaves
+from solvers.relu.certificate import ReluLeaf, certify_relu
+from solvers.relu.incumbent import Incumbent
+from solvers.relu.tree import grow_leaves
 from solvers.result import Result, Status, relative_gap
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.problem import Array
-from solvers.split import Split
-from solvers.split_kernel import eliminate_groups
+from solvers.split.kernel import eliminate_groups
+from solvers.split.program import Split
 
 Mask = NDArray[np.bool_]
 SWAPS = 8  # drops tried as the first half of a swap, the cheapest first

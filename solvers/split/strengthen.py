@@ -4,7 +4,7 @@ none     the ridge of the cost alone: the plain perspective relaxation
 uniform  the smallest eigenvalue of A = X'X + strength a I, the same for all weights
 sdp      t_j A_jj with the largest sum of t_j such that A - blockdiag(t_j A_jj) is positive semidefinite (Frangioni and
          Gentile 2007), by a barrier method on p unknowns
-blocks   full blocks, for clusters of principal outputs, improved in the tree for the bound itself (solvers/split.py)
+blocks   full blocks, for clusters of principal outputs, improved in the tree for the bound itself (solvers/split/program.py)
 """
 
 from typing import Literal, get_args
@@ -13,7 +13,7 @@ import numpy as np
 
 from perspective.errors import InputError
 from solvers.problem import Array
-from solvers.split import Split
+from solvers.split.program import Split
 
 Strengthen = Literal["none", "uniform", "sdp", "blocks"]
 MODES: tuple[str, ...] = get_args(Strengthen)

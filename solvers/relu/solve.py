@@ -16,10 +16,10 @@ import numpy as np
 from perspective.errors import InputError
 from solvers.dual import OFF, ON
 from solvers.problem import LayerProblem
-from solvers.relu_enumerate import enumerate_relu
-from solvers.relu_incumbent import Incumbent
-from solvers.relu_master import ReluMaster
-from solvers.relu_tree import grow_relu_tree
+from solvers.relu.enumerate import enumerate_relu
+from solvers.relu.incumbent import Incumbent
+from solvers.relu.master import ReluMaster
+from solvers.relu.tree import grow_relu_tree
 from solvers.result import Result, Status, no_result, relative_gap
 
 __all__ = ["enumerate_relu", "solve_relu"]

@@ -3,7 +3,7 @@
 A part of the program fixes groups off (their features dropped) or on (minimised out exactly); what is left is a smaller
 problem of the same kind, and the parent's curvature blocks stay valid in it. Groups are fixed where the tangent of h
 proves that their other choice passes the cutoff. The box enters through the fits: incumbents respect it, and a part with
-every group fixed is bounded with it; in between multipliers of the box tighten the relaxation (solvers/split_leaf.py).
+every group fixed is bounded with it; in between multipliers of the box tighten the relaxation (solvers/split/leaf.py).
 """
 
 import heapq
@@ -20,12 +20,12 @@ from solvers.fit import fit_support
 from solvers.problem import Array
 from solvers.reduced import Reduced
 from solvers.result import Leaf
-from solvers.split import Condensed, Split, condense
-from solvers.split_leaf import ROUNDING, SplitLeaf, SplitPoint
-from solvers.split_node import Effort, Look, look_closely
-from solvers.split_part import Part, States, branching_scores, point_part, restrict, tangent_gains
-from solvers.supports import Supports
-from solvers.workers import share_work
+from solvers.split.leaf import ROUNDING, SplitLeaf, SplitPoint
+from solvers.split.node import Effort, Look, look_closely
+from solvers.split.part import Part, States, branching_scores, point_part, restrict, tangent_gains
+from solvers.split.program import Condensed, Split, condense
+from solvers.split.supports import Supports
+from solvers.split.workers import share_work
 
 SHARE = 0.9  # of the gap asked for is used to cut off; the rest pays for rounding
 GREEDY = 0.3  # most of the time limit for the first incumbent

@@ -4,8 +4,8 @@ import time
 
 from perspective.errors import InputError
 from solvers.problem import LayerProblem
-from solvers.relu_incumbent import Incumbent
-from solvers.relu_tree import grow_relu_tree
+from solvers.relu.incumbent import Incumbent
+from solvers.relu.tree import grow_relu_tree
 from solvers.result import Result, Status
 
 SEARCH_SHARE = 0.15

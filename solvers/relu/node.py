@@ -16,9 +16,9 @@ from scipy.linalg import cho_factor, cho_solve
 
 from solvers.dual import FREE, ON
 from solvers.problem import Array, LayerProblem
-from solvers.relu_certificate import relu_dual_value
-from solvers.relu_loss import Signs, split
-from solvers.relu_ranges import close_count
+from solvers.relu.certificate import relu_dual_value
+from solvers.relu.loss import Signs, split
+from solvers.relu.ranges import close_count
 from solvers.shrink import shrink
 
 ITERATIONS = 2000

@@ -6,7 +6,7 @@ curvature blocks E[k] (p, s, s), 0 < E[k] and blockdiag(E[k]) < A. The relaxatio
 
     h(y) = price sum_j y_j + sum_k min_W [ tr W'(A - E_k)W - 2 tr B_k'W + sum_j tr W_j' E_kj W_j / y_j ]
 
-(see solvers/split.py). A box |w_ja| <= M y_j adds, with multipliers t_ja >= 0 for each cluster, the terms
+(see solvers/split/program.py). A box |w_ja| <= M y_j adds, with multipliers t_ja >= 0 for each cluster, the terms
 t_ja (w_ja^2 / y_j - reach_k M^2 y_j) of its outputs: blocks Theta_j in the place of E_j, but not taken from A, and a price of its
 own for each group. No fastmath: a bound is computed here.
 """
@@ -16,7 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from solvers.lapack import factor, invert, invert_factored, invert_roughly, solve_factored
+from solvers.split.lapack import factor, invert, invert_factored, invert_roughly, solve_factored
 
 WALL = 0.1  # weight of the barrier at the floor against the barrier of A - E
 LEAST = 1e-5  # indicators stay above, where the formulas need no limit; the bound knows 0

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.problem import Array, LayerProblem
-from solvers.relu_fit import descend
-from solvers.relu_node import NodeSolver
-from solvers.relu_ranges import Ranges
+from solvers.relu.fit import descend
+from solvers.relu.node import NodeSolver
+from solvers.relu.ranges import Ranges
 
 STARTS = 6
 SEED = 0

@@ -15,8 +15,8 @@ import numpy as np
 from solvers.box import weight_bound
 from solvers.cuts import load_highspy
 from solvers.problem import Array, LayerProblem
-from solvers.relu_loss import relu_loss
-from solvers.relu_ranges import Ranges
+from solvers.relu.loss import relu_loss
+from solvers.relu.ranges import Ranges
 from solvers.result import Status
 
 FEASIBILITY = 1e-9

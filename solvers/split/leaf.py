@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from perspective.errors import CheckFailed
 from solvers.dual import DualValue
 from solvers.problem import Array, LayerProblem
-from solvers.split import SINGULAR, Split, condense, normal_equations, split_frame
+from solvers.split.program import SINGULAR, Split, condense, normal_equations, split_frame
 
 ROUNDING = 1e-11  # stated slack, relative to the magnitudes that are added up
 

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.problem import Array
-from solvers.split_kernel import LEAST
-from solvers.split_leaf import SplitPoint
-from solvers.split_node import Look
+from solvers.split.kernel import LEAST
+from solvers.split.leaf import SplitPoint
+from solvers.split.node import Look
 
 States = NDArray[np.int8]
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from perspective.errors import CheckFailed
 from solvers.dual import EPS, FREE, OFF, ON, ROUNDING, DualValue, counted_sum, group_terms
 from solvers.problem import Array, LayerProblem
-from solvers.relu_loss import Signs, least_tilted, relu_loss
-from solvers.relu_ranges import Ranges
+from solvers.relu.loss import Signs, least_tilted, relu_loss
+from solvers.relu.ranges import Ranges
 from solvers.result import covers
 
 
