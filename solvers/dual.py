@@ -26,6 +26,13 @@ ROUNDING = 1e-12  # stated slack, relative to the sum of the magnitudes of all t
 EPS = float(np.finfo(np.float64).eps)
 
 
+def plain(array: object, shape: tuple[int, ...]) -> bool:
+    """Whether it is a float64 array of the shape, finite: other kinds calculate by other rules (wrap, round, i * i = -1)."""
+    if type(array) is not np.ndarray or array.dtype != np.float64:
+        return False
+    return array.shape == shape and bool(np.all(np.isfinite(array)))
+
+
 class DualValue(NamedTuple):
     """A lower bound is value - error; error covers the rounding of the sums."""
 

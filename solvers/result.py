@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perspective.errors import CheckFailed
-from solvers.dual import FREE, OFF, ON, Relaxation, dual_value
+from solvers.dual import FREE, OFF, ON, Relaxation, dual_value, plain
 from solvers.problem import Array, LayerProblem
 from solvers.split.leaf import Frame, SplitLeaf, SplitProof
 
@@ -60,13 +60,12 @@ class Certificate:
             raise CheckFailed(f"the certificate's bound is {self.bound}")
         p, shape = problem.n_groups, problem.targets2d.shape
         for leaf in self.leaves:
-            if isinstance(leaf, Leaf):
-                if leaf.dual.shape != shape:
-                    raise CheckFailed(
-                        f"the certificate's dual point has shape {leaf.dual.shape}, the predictions {shape}"
-                    )
-                if not np.all(np.isfinite(leaf.dual)):
-                    raise CheckFailed("the certificate's dual point is not finite")
+            if not isinstance(leaf, Leaf | SplitLeaf):
+                raise CheckFailed(f"a {type(leaf).__name__} is no leaf of this certificate")
+            if isinstance(leaf, Leaf) and not plain(leaf.dual, shape):
+                raise CheckFailed(
+                    f"the certificate's dual point must be finite float64 of the predictions' shape {shape}"
+                )
             fixed = leaf.off + leaf.on
             if len(set(fixed)) != len(fixed) or any(not 0 <= j < p for j in fixed):
                 raise CheckFailed("a leaf of the certificate fixes a group twice or one that does not exist")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perspective.errors import CheckFailed
-from solvers.dual import EPS, FREE, OFF, ON, ROUNDING, DualValue, counted_sum, group_terms
+from solvers.dual import EPS, FREE, OFF, ON, ROUNDING, DualValue, counted_sum, group_terms, plain
 from solvers.problem import Array, LayerProblem
 from solvers.relu.loss import Signs, least_tilted, relu_loss
 from solvers.relu.ranges import Ranges
@@ -58,7 +58,7 @@ class ReluCertificate:
             raise CheckFailed(f"the certificate's bound is {self.bound}")
         p, shape = problem.n_groups, problem.targets2d.shape
         for leaf in self.leaves:
-            if leaf.dual.shape != shape or not np.all(np.isfinite(leaf.dual)):
+            if not isinstance(leaf, ReluLeaf) or not plain(leaf.dual, shape):
                 raise CheckFailed(f"the certificate's dual point must be finite, of the predictions' shape {shape}")
             for fixed, most in ((leaf.off + leaf.on, p), (leaf.active + leaf.inactive, int(np.prod(shape)))):
                 if len(set(fixed)) != len(fixed) or any(not 0 <= j < most for j in fixed):

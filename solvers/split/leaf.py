@@ -18,11 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perspective.errors import CheckFailed
-from solvers.dual import DualValue
+from solvers.dual import DualValue, plain
 from solvers.problem import Array, LayerProblem
-from solvers.split.program import SINGULAR, Split, condense, normal_equations, split_frame
-
-ROUNDING = 1e-11  # stated slack, relative to the magnitudes that are added up
+from solvers.split.program import EPS, ROUNDING, SINGULAR, Split, can_split, condense, normal_equations, split_frame
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +61,9 @@ class SplitProof:
     def __init__(self, problem: LayerProblem, frame: Frame) -> None:
         self.problem, self.frame = problem, frame
         outputs = problem.targets2d.shape[1]
-        if frame.rotation.shape != (outputs, outputs) or not np.all(np.isfinite(frame.rotation)):
+        if not can_split(problem):
+            raise CheckFailed("the certificate splits the curvature; loss or cost of the problem has none to split")
+        if not plain(frame.rotation, (outputs, outputs)):
             raise CheckFailed("the certificate's rotation does not have the outputs' shape")
         if np.max(np.abs(frame.rotation.T @ frame.rotation - np.eye(outputs))) > 1e-12:
             raise CheckFailed("the certificate's rotation of the outputs is not orthogonal")
@@ -87,7 +87,8 @@ class SplitProof:
         if point.states.shape != states.shape or np.any((point.states != 0) & (point.states != states)):
             raise CheckFailed("a leaf of the certificate does not keep the groups its point has fixed")
         if id(point) not in self.points:
-            self.points[id(point)] = self._bound(point)
+            with np.errstate(all="ignore"):  # what overflows is not finite in the end, and refused there
+                self.points[id(point)] = self._bound(point)
         constant, reduced, size, sizes = self.points[id(point)]
         fixed = states[point.states == 0]
         room = self.split.room - int(np.count_nonzero(states == 1))
@@ -96,21 +97,21 @@ class SplitProof:
         chosen = np.sort(np.minimum(reduced[fixed == 0], 0.0))[:room]
         value = constant + float(np.sum(reduced[fixed == 1])) + float(np.sum(chosen))
         # a price clearly above what a group explains gives an exact zero, whatever its rounding
-        counted = (fixed == 1) | ((fixed == 0) & (reduced < 1e-6 * sizes))
-        return DualValue(value, ROUNDING * (size + float(np.sum(sizes[counted]))))
+        counted = (fixed == 1) | ((fixed == 0) & (reduced < max(1e-6, 2 * self.split.slack) * sizes))
+        return DualValue(value, self.split.slack * (size + float(np.sum(sizes[counted]))))
 
     def _bound(self, point: SplitPoint) -> tuple[float, Array, float, Array]:
         """Constant, reduced prices (f,) of the free groups, and the magnitudes of what was added up for both."""
         split, part = self.split, condense(self.split, point.states)
         f, s, clusters = len(part.free), split.size, len(split.starts) - 1
         y, E = point.y, point.E
-        if y.shape != (f,) or not np.all((y > 0) & (y <= 1)):
+        if not plain(y, (f,)) or not np.all((y > 0) & (y <= 1)):
             raise CheckFailed("the certificate's indicators are not between 0 and 1")
-        if E.shape != (clusters, f, s, s) or not np.all(np.isfinite(E)):
+        if not plain(E, (clusters, f, s, s)):
             raise CheckFailed("the certificate's curvature blocks do not have the groups' shape")
         if not np.array_equal(E, E.swapaxes(2, 3)):
             raise CheckFailed("the certificate's curvature blocks are not symmetric")
-        if point.box.shape != (clusters, f, s) or not np.all((point.box >= 0) & np.isfinite(point.box)):
+        if not plain(point.box, (clusters, f, s)) or not np.all(point.box >= 0):
             raise CheckFailed("the certificate's box multipliers are not numbers >= 0, one for each weight of a group")
         if self.problem.regulariser.bound is None and np.any(point.box):
             raise CheckFailed("the certificate uses a box, the problem has none")
@@ -134,8 +135,14 @@ class SplitProof:
             V = root * np.linalg.solve(inner, root * targets)
             pressed = rest @ V
             C = targets - pressed
-            explained = np.sum(C.reshape(f, s, -1) * np.linalg.solve(alone[k], C.reshape(f, s, -1)), axis=(1, 2))
+            weights = np.linalg.solve(alone[k], C.reshape(f, s, -1))
+            explained = np.sum(C.reshape(f, s, -1) * weights, axis=(1, 2))
+            # rounding of the solve, to first order: more than everything where a block is singular to rounding
+            widths = np.sqrt(np.diagonal(alone[k], axis1=1, axis2=2))
+            spread = np.sum(np.sum(widths[:, :, None] * np.abs(weights), axis=1) ** 2, axis=1)
             quadratic = float(np.sum(V * pressed))
             constant, size = constant - quadratic, size + abs(quadratic)
-            reduced, sizes = reduced - explained, sizes + explained
+            reduced, sizes = reduced - explained, sizes + explained + 4 * s * EPS / ROUNDING * spread
+        if not (np.isfinite(constant) and np.all(np.isfinite(reduced)) and np.all(np.isfinite(sizes))):
+            raise CheckFailed("the certificate's point gives no finite prices")
         return constant, reduced, float(size), sizes

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from perspective.errors import InputError
 from solvers.problem import Array, LayerProblem
 
+ROUNDING = 1e-11  # stated slack, relative to the magnitudes that are added up, of a well-conditioned problem
+EPS = float(np.finfo(np.float64).eps)
 SINGULAR = 1e-11  # a whitened Gram matrix with a smaller eigenvalue has no digits to split
 
 
@@ -32,7 +34,8 @@ class Split:
 
     A (p s, p s); Bt (o, p s) rotated targets; starts (K + 1,) bounds of the output clusters; constant = ||Y||^2; price of
     a group; room = the most groups that may be kept; whitener (p, s, s) with W_features = whitener_j' W_j; smallest
-    eigenvalue of A. slots (p, s): feature of each padded place, d where there is none.
+    eigenvalue of A; slack = stated relative rounding of any bound computed here. slots (p, s): feature of each padded place,
+    d where there is none.
     """
 
     problem: LayerProblem
@@ -46,6 +49,7 @@ class Split:
     price: float
     room: int
     smallest: float
+    slack: float
 
     @property
     def size(self) -> int:
@@ -129,6 +133,11 @@ def split_frame(problem: LayerProblem, A: Array, B: Array, starts: NDArray[np.in
     numpy's LinAlgError where a block is not positive definite to rounding.
     """
     slots, d = problem.slots, len(A)
+    scale = 1 / np.sqrt(np.diagonal(A))
+    least = float(np.linalg.eigvalsh(scale[:, None] * A * scale)[0])
+    skew = float(np.linalg.norm(rotation.T @ rotation - np.eye(len(rotation)), 2))
+    # forming and solving the normal equations loses their condition number, and a rotation as much as it is off
+    slack = ROUNDING + EPS * float(np.sqrt(len(problem.X)) + d) / max(least, EPS) + 2 * skew
     p, s = slots.shape
     padded = np.eye(d + p * s)  # empty places get a feature of their own that explains nothing
     padded[:d, :d] = A
@@ -151,6 +160,7 @@ def split_frame(problem: LayerProblem, A: Array, B: Array, starts: NDArray[np.in
         price=problem.strength * problem.regulariser.price,
         room=problem.n_groups if problem.at_most is None else problem.at_most,
         smallest=float(np.linalg.eigvalsh(A)[0]),
+        slack=slack,
     )
 
 

@@ -20,7 +20,7 @@ from solvers.fit import fit_support
 from solvers.problem import Array
 from solvers.reduced import Reduced
 from solvers.result import Leaf
-from solvers.split.leaf import ROUNDING, SplitLeaf, SplitPoint
+from solvers.split.leaf import SplitLeaf, SplitPoint
 from solvers.split.node import Effort, Look, look_closely
 from solvers.split.part import Part, States, branching_scores, point_part, restrict, tangent_gains
 from solvers.split.program import Condensed, Split, condense
@@ -263,7 +263,7 @@ class _Search:
     def finish(self, nodes: int, expired: bool) -> SplitTree:
         # what a proof's rounding takes off, and as much again for another machine's order of summation
         bound = min(self.least, self.value)
-        bound -= 4 * ROUNDING * (2 * self.split.constant + abs(bound))
+        bound -= 4 * self.split.slack * (2 * self.split.constant + abs(bound))
         self.history.append((time.perf_counter() - self.begin, self.value, bound))
         lines = tuple(line for line in self.history if np.isfinite(line[2]))
         return SplitTree(self.weights, tuple(self.leaves), bound, nodes, expired, lines)
