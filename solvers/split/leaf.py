@@ -130,12 +130,12 @@ class SplitProof:
             try:
                 np.linalg.cholesky(rest - 0.5 * split.margin * np.eye(f * s))
                 np.linalg.cholesky(E[k])
+                V = root * np.linalg.solve(inner, root * targets)
+                pressed = rest @ V
+                C = targets - pressed
+                weights = np.linalg.solve(alone[k], C.reshape(f, s, -1))
             except np.linalg.LinAlgError as error:
                 raise CheckFailed("the certificate splits off more curvature than the problem has") from error
-            V = root * np.linalg.solve(inner, root * targets)
-            pressed = rest @ V
-            C = targets - pressed
-            weights = np.linalg.solve(alone[k], C.reshape(f, s, -1))
             explained = np.sum(C.reshape(f, s, -1) * weights, axis=(1, 2))
             # rounding of the solve, to first order: more than everything where a block is singular to rounding
             widths = np.sqrt(np.diagonal(alone[k], axis1=1, axis2=2))
