@@ -22,6 +22,7 @@ from solvers.branch import group_excess
 from solvers.dual import FREE, OFF, ON
 from solvers.fit import fit_support
 from solvers.greedy import SHARE as GREEDY_SHARE
+from solvers.highs_run import run_highs
 from solvers.problem import Array, LayerProblem
 from solvers.projected import Point, dual_of, indicators_of, minimise
 from solvers.prove import prove_point
@@ -186,20 +187,11 @@ class Master:
             self.model.addRow(constant / self.unit, self.highspy.kHighsInf, self.p + 1, index, values)
 
     def solve(self, seconds: float, gap: float, support: NDArray[np.bool_], value: float) -> Status:
-        """Run from a known support and its value; the time limit of HiGHS counts all runs of a model together."""
-        h, statuses = self.model, self.highspy.HighsModelStatus
+        """Run from a known support and its value."""
         start = self.highspy.HighsSolution()
         start.col_value = [*support.astype(float).tolist(), (value - self.reduced.rest) / self.unit * (1 + 1e-9)]
-        h.setSolution(start)
-        h.setOptionValue("time_limit", h.getRunTime() + max(seconds, 0.0))
-        h.setOptionValue("mip_rel_gap", gap)
-        h.run()
-        found = h.getModelStatus()
-        if found == statuses.kOptimal:
-            return Status.OPTIMAL
-        if found == statuses.kTimeLimit:
-            return Status.TIME_LIMIT
-        return Status.INFEASIBLE if found == statuses.kInfeasible else Status.FAILED
+        self.model.setSolution(start)
+        return run_highs(self.highspy, self.model, seconds, gap)
 
     def support(self) -> NDArray[np.bool_]:
         """(p,) the indicators of the last run."""

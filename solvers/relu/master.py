@@ -14,6 +14,7 @@ import numpy as np
 
 from solvers.box import weight_bound
 from solvers.cuts import load_highspy
+from solvers.highs_run import run_highs
 from solvers.problem import Array, LayerProblem
 from solvers.relu.loss import relu_loss
 from solvers.relu.ranges import Ranges
@@ -150,21 +151,12 @@ class ReluMaster:
         self.model.changeColsIntegrality(len(columns), columns, np.full(len(columns), int(kind), dtype=np.uint8))
 
     def solve(self, seconds: float, gap: float, start: Array | None = None) -> Status:
-        """Run, from known weights if given; the time limit of HiGHS counts all runs of a model together."""
-        h, statuses = self.model, self.highspy.HighsModelStatus
+        """Run, from known weights if given."""
         if start is not None:
             solution = self.highspy.HighsSolution()
             solution.col_value = self._written(start).tolist()
-            h.setSolution(solution)
-        h.setOptionValue("time_limit", h.getRunTime() + max(seconds, 0.0))
-        h.setOptionValue("mip_rel_gap", gap)
-        h.run()
-        found = h.getModelStatus()
-        if found == statuses.kOptimal:
-            return Status.OPTIMAL
-        if found == statuses.kTimeLimit:
-            return Status.TIME_LIMIT
-        return Status.INFEASIBLE if found == statuses.kInfeasible else Status.FAILED
+            self.model.setSolution(solution)
+        return run_highs(self.highspy, self.model, seconds, gap)
 
     def _written(self, weights: Array) -> Array:
         """All columns at known weights, with the true values of s and q, which satisfy every tangent."""
