@@ -325,44 +325,6 @@ def step_box(E, Theta, multipliers, pull, whitener, reach, bound):
                         Theta[k, j, b, c] += change * row[b] * row[c]
 
 
-@njit(cache=True, nogil=True)
-def eliminate_groups(inverse, W, s):
-    """Order (p,) in which groups leave, the cheapest first: dropping j adds tr W_j' (inverse_jj)^-1 W_j to the loss.
-
-    inverse (d, d) of A and W (d, o) = A^-1 B of all groups are destroyed: each drop is a block step of Gauss and Jordan.
-    """
-    p, o = inverse.shape[0] // s, W.shape[1]
-    order, left = np.empty(p, dtype=np.int64), np.ones(p, dtype=np.bool_)
-    own, back = np.empty((s, s)), np.empty((s, s))
-    for turn in range(p):
-        best, cheapest = -1, np.inf
-        for j in range(p):
-            if not left[j]:
-                continue
-            own[:, :] = inverse[j * s : (j + 1) * s, j * s : (j + 1) * s]
-            if not invert_small(own, back):
-                continue
-            cost = 0.0
-            for a in range(s):
-                for b in range(s):
-                    for c in range(o):
-                        cost += W[j * s + a, c] * back[a, b] * W[j * s + b, c]
-            if best < 0 or cost < cheapest:
-                best, cheapest = j, cost
-        if best < 0:
-            return order[:turn]
-        order[turn] = best
-        left[best] = False
-        own[:, :] = inverse[best * s : (best + 1) * s, best * s : (best + 1) * s]
-        if not invert_small(own, back):
-            return order[: turn + 1]
-        rows = np.ascontiguousarray(inverse[best * s : (best + 1) * s])
-        pressed = np.dot(back, rows)
-        W -= np.dot(pressed.T, np.ascontiguousarray(W[best * s : (best + 1) * s]))
-        inverse -= np.dot(rows.T, pressed)
-    return order
-
-
 @lru_cache(maxsize=1)
 def compile_kernels() -> None:
     """Compile, or load from numba's cache, everything above: once a process, seconds where the cache is empty."""
@@ -373,4 +335,3 @@ def compile_kernels() -> None:
     step_indicators(y, gradient, hessian, 2)
     step_curvature(A, E.copy(), pull, y, 0.1, 1e-6, 1e-12)
     step_box(E, np.zeros_like(E), box, pull, np.stack([np.eye(2)] * 2), np.ones(1), 1.0)
-    eliminate_groups(A.copy(), Bt.T.copy(), 2)

@@ -9,6 +9,7 @@ from perspective.errors import InputError
 from solvers.problem import LayerProblem
 from solvers.reduced import reduce
 from solvers.result import Certificate, Result, Status, relative_gap
+from solvers.split.elimination import eliminate_groups
 from solvers.split.kernel import compile_kernels
 from solvers.split.leaf import Frame
 from solvers.split.program import SINGULAR, split_problem
@@ -27,6 +28,7 @@ def solve_split(
     The clock starts after the kernels are compiled, which happens once on a machine (numba keeps them).
     """
     compile_kernels()
+    eliminate_groups(np.eye(2), np.ones((2, 1)), 1)
     begin = time.perf_counter()
     split = split_problem(problem, output_clusters(strengthen, problem.targets2d.shape[1]))
     if split.smallest < SINGULAR:

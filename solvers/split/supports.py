@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.problem import Array
-from solvers.split.kernel import eliminate_groups
+from solvers.split.elimination import eliminate_groups
 from solvers.split.program import Split
 
 Mask = NDArray[np.bool_]

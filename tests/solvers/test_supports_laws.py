@@ -11,7 +11,7 @@ from layer_cases import make_layer, make_regulariser
 from split_cases import DIFFICULTIES, best_fit, random_layer, true_optimum
 
 from solvers import LayerProblem
-from solvers.split.kernel import eliminate_groups
+from solvers.split.elimination import eliminate_groups
 from solvers.split.program import split_problem
 from solvers.split.supports import Supports
 
