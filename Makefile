@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(RUN) -m perspective demo --out $(DEMO)
 
 test: $(STAMP)
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
 lint: $(STAMP)
 	$(RUN) -m ruff check .

@@ -8,12 +8,15 @@ import pytest
 
 
 def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist: the first one's folder serves all
+        return
     config.derivations = tempfile.mkdtemp(prefix="derivations-")
     os.environ["PERSPECTIVE_CACHE"] = config.derivations  # before any test module derives; subprocesses inherit it
 
 
 def pytest_unconfigure(config):
-    shutil.rmtree(config.derivations, ignore_errors=True)
+    if hasattr(config, "derivations"):
+        shutil.rmtree(config.derivations, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(config, items):
