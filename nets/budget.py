@@ -1,12 +1,12 @@
 """Reach a budget: zero further channels in the order of the method's scores until the physically smaller network fits.
 
-No formula stands for the count: each candidate is a copy of the network with its channels zeroed, removed and
-measured. Channels taken are nested along the order, so the count falls with their number and bisection is exact.
-Every layer keeps at least KEEP of its channels: prices in proportion to what is saved would otherwise empty the
-early layers.
+No formula stands for the count: each candidate is a copy of the network with its channels zeroed, removed and measured.
+Channels taken are nested along the order, so the count falls with their number and bisection is exact; where the last
+channel overshoots, dearer ones are given back as long as the network still fits.
 """
 
 import copy
+import fnmatch
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,53 +15,93 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from nets.gauge import KINDS, Budget, Gauge, parse_budget
 from nets.groups import ChannelGroups
-from nets.measure import measure
 from nets.removal import remove_channels
 from perspective.errors import InputError
 
-KINDS = ("macs", "params", "channels")
-KEEP = 0.15
-CLOSE = 0.01  # a budget missed from below by more than this is worth a look at other last channels
-LOOKS = 16
+__all__ = ["KINDS", "Budget", "Gauge", "Limits", "channels_for_budget", "check_reachable", "parse_budget", "select"]
+
+CLOSE = 0.01  # a budget missed from below by more than this is worth giving channels back
+LOOKS = 24
 
 Channel = tuple[str, int]
 
 
 @final
 @dataclass(frozen=True)
-class Budget:
-    """Keep at most `share` of the dense network's `kind` ("macs", "params" or "channels")."""
+class Limits:
+    """What a budget may not touch.
 
-    kind: str
-    share: float
+    floor     share of its channels that every layer keeps at least (prices in proportion to what is saved would otherwise
+              empty the early layers)
+    round_to  a layer that loses channels keeps a multiple of it (what kernels like; at least one multiple)
+    excluded  patterns (`layer1.*`, `conv1`) of layers that lose nothing
+    """
+
+    floor: float = 0.15
+    round_to: int = 1
+    excluded: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.floor < 1:
+            raise InputError(f"--floor is {self.floor:g}; it must be at least 0 and less than 1")
+        if self.round_to < 1:
+            raise InputError(f"--round-to is {self.round_to}; it must be at least 1")
+
+    def least(self, channels: int) -> int:
+        """The fewest channels that a layer of `channels` may keep."""
+        kept = max(1, math.ceil(self.floor * channels))
+        return min(channels, self.round_to * math.ceil(kept / self.round_to))
+
+    def kept(self, channels: int, alive: int, wanted: int) -> int:
+        """How many channels the layer keeps where the order wants `wanted`: a multiple of round_to, upwards if the channels
+        that are not zero (`alive`) suffice, else downwards."""
+        if wanted >= channels:
+            return min(channels, alive) if self.round_to == 1 else self._multiple(channels, alive, channels)
+        return self._multiple(channels, alive, wanted)
+
+    def _multiple(self, channels: int, alive: int, wanted: int) -> int:
+        up = min(channels, self.round_to * math.ceil(wanted / self.round_to))
+        if up <= alive:
+            return up
+        return alive // self.round_to * self.round_to or alive
 
 
-def parse_budget(text: str) -> Budget:
-    """ "macs=0.5" -> Budget("macs", 0.5)."""
-    kind, _, number = text.partition("=")
-    try:
-        share = float(number)
-    except ValueError:
-        share = math.nan
-    if kind not in KINDS or not 0 < share < 1:
-        raise InputError(f"--budget {text!r} is not KIND=SHARE with KIND one of {', '.join(KINDS)} and 0 < SHARE < 1")
-    return Budget(kind, share)
+def select(groups: ChannelGroups, limits: Limits) -> ChannelGroups:
+    """The groups without the excluded layers; InputError for a pattern that fits no layer, or where nothing is left."""
+    names = [layer.name for layer in groups.layers]
+    for pattern in limits.excluded:
+        if not fnmatch.filter(names, pattern):
+            raise InputError(f"--exclude {pattern} fits no layer; the layers are {', '.join(names)}")
+    left = tuple(x for x in groups.layers if not any(fnmatch.fnmatch(x.name, p) for p in limits.excluded))
+    if not left:
+        raise InputError("--exclude leaves no layer to prune; exclude fewer")
+    return groups if len(left) == len(names) else ChannelGroups(left)
 
 
-def removal_order(groups: ChannelGroups, scores: Mapping[str, Tensor]) -> tuple[list[tuple[float, Channel]], int]:
-    """(score, (layer, channel)) ascending, without the channels each layer must keep, and how many of them are zero
-    now."""
+def even(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Each score replaced by its rank within the layer, as a share of the layer: all layers lose in proportion.
+    Channels of score 0 (zero already) keep it."""
+    ranked = {}
+    for name, values in scores.items():
+        ranks = torch.empty_like(values, dtype=torch.float64)
+        ranks[torch.argsort(values, stable=True)] = torch.arange(1, len(values) + 1, dtype=torch.float64)
+        ranked[name] = torch.where(values > 0, ranks / len(values), 0.0)
+    return ranked
+
+
+def removal_order(
+    groups: ChannelGroups, scores: Mapping[str, Tensor], limits: Limits | None = None
+) -> list[tuple[float, Channel]]:
+    """(score, (layer, channel)) ascending, without the channels each layer must keep."""
+    limits = Limits() if limits is None else limits
     order = []
     for layer in groups.layers:
-        kept = max(1, math.ceil(KEEP * layer.channels))
         ascending = torch.argsort(scores[layer.name], stable=True).tolist()
-        order += [(float(scores[layer.name][k]), (layer.name, k)) for k in ascending[: layer.channels - kept]]
-    order.sort()
-    zero = {
-        (layer.name, k) for layer in groups.layers for k, alive in enumerate(groups.alive(layer).tolist()) if not alive
-    }
-    return order, sum(channel in zero for _, channel in order)
+        free = layer.channels - limits.least(layer.channels)
+        order += [(float(scores[layer.name][k]), (layer.name, k)) for k in ascending[:free]]
+    return sorted(order)
 
 
 def zero_channels(groups: ChannelGroups, channels: list[Channel]) -> None:
@@ -74,60 +114,98 @@ def zero_channels(groups: ChannelGroups, channels: list[Channel]) -> None:
             groups.write(layer, rows)
 
 
-def share_left(
-    model: nn.Module, groups: ChannelGroups, example: Tensor, budget: Budget, dense: float, channels: list[Channel]
-) -> float:
-    """The share of `dense` that is left when `channels` are zeroed and all zero channels removed; `model` is not
+def share_left(model: nn.Module, groups: ChannelGroups, gauge: Gauge, channels: list[Channel]) -> float:
+    """The share of the dense network that is left when `channels` are zeroed and all zero channels removed; `model` is not
     changed."""
     trial, trial_groups = copy.deepcopy((model, groups))
     zero_channels(trial_groups, channels)
-    smaller, _ = remove_channels(trial, example)
-    return getattr(measure(smaller, example), budget.kind) / dense
+    smaller, _ = remove_channels(trial, gauge.example)
+    return gauge.share(smaller)
 
 
-def check_reachable(model: nn.Module, groups: ChannelGroups, example: Tensor, budget: Budget) -> None:
+def check_reachable(model: nn.Module, groups: ChannelGroups, gauge: Gauge, limits: Limits | None = None) -> None:
     """InputError with the reachable range where even the fewest channels allowed cost more than the budget."""
-    dense = getattr(measure(model, example), budget.kind)
+    limits = Limits() if limits is None else limits
     scores = {layer.name: torch.arange(1, layer.channels + 1, dtype=torch.float64) for layer in groups.layers}
-    order, _ = removal_order(groups, scores)
-    least = share_left(model, groups, example, budget, dense, [channel for _, channel in order])
-    if least > budget.share:
+    order = removal_order(groups, scores, limits)
+    least = share_left(model, groups, gauge, [channel for _, channel in order])
+    if least > gauge.budget.share:
         raise InputError(
-            f"--budget {budget.kind}={budget.share:g} cannot be reached: every layer keeps at least {KEEP:.0%} of its "
-            f"channels, so ask for between {math.ceil(1000 * least) / 1000:g} and 1"
+            f"--budget {gauge.budget.kind}={gauge.budget.share:g} cannot be reached: every layer keeps at least "
+            f"{limits.floor:.0%} of its channels, so ask for between {math.ceil(1000 * least) / 1000:g} and 1"
         )
 
 
 def channels_for_budget(
-    model: nn.Module, groups: ChannelGroups, example: Tensor, budget: Budget, dense: float, scores: Mapping[str, Tensor]
-) -> tuple[list[Channel], float]:
-    """The channels to zero so that at most the budget is left, and the score of the last one (0 where none is needed).
+    model: nn.Module, groups: ChannelGroups, gauge: Gauge, scores: Mapping[str, Tensor], limits: Limits | None = None
+) -> list[Channel]:
+    """The channels to zero so that at most the budget is left; none where it is met already.
 
-    model, groups, example: network, its groups, a normalised batch. dense: the dense network's count. Channels that are
-    zero already are not listed. InputError where the order ends above the budget.
+    model, groups: network and its groups. Channels that are zero already are not listed. InputError where the order ends
+    above the budget.
     """
-    order, zero = removal_order(groups, scores)
+    limits = Limits() if limits is None else limits
+    order = removal_order(groups, scores, limits)
+    alive = {layer.name: groups.alive(layer) for layer in groups.layers}
+    order = [entry for entry in order if alive[entry[1][0]][entry[1][1]]]
 
-    def left(count: int, extra: int | None = None) -> float:
-        taken = [channel for _, channel in order[:count]] + ([] if extra is None else [order[extra][1]])
-        return share_left(model, groups, example, budget, dense, taken)
+    def taken(count: int) -> list[Channel]:
+        return _rounded(groups, alive, [channel for _, channel in order[:count]], limits)
 
-    if left(0) <= budget.share:
-        return [], 0.0
-    count = _first(lambda k: left(k) <= budget.share, zero, len(order))
+    def left(channels: list[Channel]) -> float:
+        return share_left(model, groups, gauge, channels)
+
+    share = gauge.budget.share
+    if left(taken(0)) <= share:
+        return taken(0)
+    count = _first(lambda k: left(taken(k)) <= share, 0, len(order))
     if count is None:
         raise InputError(
-            f"--budget {budget.kind}={budget.share:g} cannot be reached from the present network; ask for more"
+            f"--budget {gauge.budget.kind}={share:g} cannot be reached from the present network; ask for more"
         )
-    chosen, best = count - 1, left(count)
-    if budget.share - best > CLOSE * budget.share:
-        # the last channel overshoots: a cheaper one behind it may fit better
-        for extra in range(count, min(count + LOOKS, len(order))):
-            share = left(count - 1, extra)
-            if best < share <= budget.share:
-                chosen, best = extra, share
-    taken = [channel for _, channel in order[zero : count - 1]] + [order[chosen][1]]
-    return taken, order[count - 1][0]
+    chosen = taken(count)
+    best, looks = left(chosen), 0
+    for k in range(count - 2, -1, -1):  # the last one cannot go back: without it the budget is not met
+        if share - best <= CLOSE * share or looks >= LOOKS:
+            break
+        back = _give_back(chosen, order[k][1], limits)
+        if back is None:
+            continue
+        looks += 1
+        now = left(back)
+        if best < now <= share:
+            chosen, best = back, now
+    return chosen
+
+
+def _rounded(
+    groups: ChannelGroups, alive: Mapping[str, Tensor], channels: list[Channel], limits: Limits
+) -> list[Channel]:
+    """The channels of the order that go once every layer keeps a multiple of round_to; zero channels not listed."""
+    if limits.round_to == 1:
+        return channels
+    out: list[Channel] = []
+    for layer in groups.layers:
+        mine = [channel for channel in channels if channel[0] == layer.name]
+        living = int(alive[layer.name].sum())
+        if not mine and living == layer.channels:
+            continue
+        go = living - limits.kept(layer.channels, living, living - len(mine))
+        if go > len(mine):  # more zeros than a multiple allows: the smallest of those left go too
+            sizes = groups.rows(layer).double().norm(dim=1)
+            sizes[[k for _, k in mine]] = math.inf
+            sizes[~alive[layer.name]] = math.inf
+            mine += [(layer.name, int(k)) for k in torch.argsort(sizes, stable=True)[: go - len(mine)]]
+        out += mine[:go]
+    return out
+
+
+def _give_back(chosen: list[Channel], channel: Channel, limits: Limits) -> list[Channel] | None:
+    """`chosen` without that channel (round_to of its layer at once); None where it is not in it."""
+    if channel not in chosen:
+        return None
+    mine = [c for c in chosen if c[0] == channel[0]][-limits.round_to :]
+    return [c for c in chosen if c not in mine] if limits.round_to > 1 else [c for c in chosen if c != channel]
 
 
 def _first(holds: Callable[[int], bool], low: int, high: int) -> int | None:

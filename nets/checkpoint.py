@@ -20,6 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nets.averaging import Average
 from perspective.errors import InputError
 
 KEPT = 2
@@ -31,7 +32,7 @@ FILES = ("tensors.safetensors", "state.json")
 class Snapshot:
     """The state after `epoch` whole epochs of `phase`.
 
-    tensors    the network's ("model.NAME") and the optimizer's ("optimizer.INDEX.KEY")
+    tensors    the network's ("model.NAME"), the optimizer's ("optimizer.INDEX.KEY"), averaged weights ("average.NAME")
     optimizer  the rest of the optimizer's state_dict
     metrics    lines of metrics.jsonl that belong to it
     facts      what earlier phases found (JSON)
@@ -46,10 +47,18 @@ class Snapshot:
 
 
 def take(
-    phase: str, epoch: int, model: nn.Module, optimizer: Optimizer, metrics: int, facts: Mapping[str, Any]
+    phase: str,
+    epoch: int,
+    model: nn.Module,
+    optimizer: Optimizer,
+    metrics: int,
+    facts: Mapping[str, Any],
+    average: Average | None = None,
 ) -> Snapshot:
     """The present state of a training as a Snapshot."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    if average is not None:
+        tensors |= {f"average.{name}": tensor for name, tensor in average.tensors.items()}
     state = optimizer.state_dict()
     rest: dict[str, Any] = {key: value for key, value in state.items() if key != "state"}
     rest["state"] = {}
@@ -62,8 +71,8 @@ def take(
     return Snapshot(phase, epoch, tensors, rest, metrics, facts)
 
 
-def restore(snapshot: Snapshot, model: nn.Module, optimizer: Optimizer) -> None:
-    """Put the snapshot into a network and an optimizer of the same shape; InputError where they do not fit."""
+def restore(snapshot: Snapshot, model: nn.Module, optimizer: Optimizer, average: Average | None = None) -> None:
+    """Put the snapshot into a network, an optimizer and an average of the same shape; InputError where they do not fit."""
     weights = {name.removeprefix("model."): t for name, t in snapshot.tensors.items() if name.startswith("model.")}
     state: dict[int, dict[str, Any]] = {
         int(index): dict(entries) for index, entries in snapshot.optimizer["state"].items()
@@ -75,6 +84,9 @@ def restore(snapshot: Snapshot, model: nn.Module, optimizer: Optimizer) -> None:
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict({**snapshot.optimizer, "state": state})
+        if average is not None:
+            mean = {n.removeprefix("average."): t for n, t in snapshot.tensors.items() if n.startswith("average.")}
+            average.restore(mean)
     except (RuntimeError, ValueError, KeyError) as error:
         raise InputError(
             f"the checkpoint does not fit this network ({type(error).__name__}); start the run again"
@@ -132,6 +144,12 @@ def read_checkpoint(folder: Path) -> tuple[Snapshot | None, list[str]]:
     if warnings:
         raise InputError(f"every checkpoint in {folder} is damaged; delete the run folder and start again")
     return None, []
+
+
+def newest(folder: Path) -> Path | None:
+    """The checkpoint written last, or None."""
+    present = _present(folder)
+    return present[-1] if present else None
 
 
 def _read(path: Path) -> Snapshot:

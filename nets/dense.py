@@ -7,24 +7,24 @@ import torch
 from torch import nn
 
 from nets.batches import epoch_generator
-from nets.data import Dataset
 from nets.groups import ChannelGroups, channel_groups
-from nets.phase import Run, plain_optimizer, train_phase
-from nets.resnet import build
+from nets.images import Images
+from nets.networks import build
+from nets.phase import Run, train_phase
 from nets.saving import load, save_model
 from nets.settings import Settings
 from nets.weights import load_weights
 from perspective.errors import InputError
 
 
-def fresh_network(settings: Settings, data: Dataset, phase: str) -> nn.Module:
+def fresh_network(settings: Settings, data: Images, phase: str) -> nn.Module:
     """The random network that `phase` starts from; it depends on the seed and the phase only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(epoch_generator(settings.seed, f"initial {phase}", 0).initial_seed())
-        return build(settings.net, data.classes, data.train.images.shape[1], settings.width, settings.shortcut)
+        return _built(settings, data)
 
 
-def load_dense(source: Path, settings: Settings, data: Dataset) -> nn.Module:
+def load_dense(source: Path, settings: Settings, data: Images) -> nn.Module:
     """The trained network of a run folder (its dense network, where that run pruned one) or of a weights file."""
     if source.is_dir():
         folder = source / "dense" if (source / "dense").is_dir() else source / "model"
@@ -34,15 +34,13 @@ def load_dense(source: Path, settings: Settings, data: Dataset) -> nn.Module:
             )
         model = load(folder)
         known = getattr(model, "architecture", {})
-        wanted = build(
-            settings.net, data.classes, data.train.images.shape[1], settings.width, settings.shortcut
-        ).architecture
+        wanted = _built(settings, data).architecture
         if known != wanted:
             raise InputError(
                 f"the network in {folder} is {known}, the settings ask for {wanted}; make --net, --data, --width agree"
             )
         return model
-    model = build(settings.net, data.classes, data.train.images.shape[1], settings.width, settings.shortcut)
+    model = _built(settings, data)
     load_weights(model, source)
     return model
 
@@ -57,7 +55,7 @@ def dense_network(run: Run, source: nn.Module | None) -> nn.Module:
     else:
         model = placed(fresh_network(run.settings, run.data, "dense"), run.settings, run.device)
         groups = channel_groups(model, run.data.example_inputs)
-        optimizer = plain_optimizer(model, run.settings, run.settings.lr)
+        optimizer = run.optimizer(model, run.settings.lr)
         train_phase(run, "dense", model, optimizer, groups, run.settings.epochs, run.settings.lr)
     if run.settings.method != "none":
         save_model(model, folder)
@@ -74,3 +72,7 @@ def on_cpu(model: nn.Module, groups: ChannelGroups) -> tuple[nn.Module, ChannelG
     """Copies on the CPU: counting and comparing logits want float32 convolutions without TF32."""
     model, groups = copy.deepcopy((model, groups))
     return model.cpu(), groups
+
+
+def _built(settings: Settings, data: Images) -> nn.Module:
+    return build(settings.net, data.classes, data.in_channels, settings.width, settings.shortcut, data.image_size)

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from nets.resnet import ALL, PadShortcut
+from nets.networks import ALL
+from nets.resnet import PadShortcut
 from nets.scatter import Constant, Scatter, Scattered, constant
 from perspective.errors import InputError
 

@@ -1,60 +1,91 @@
 """One epoch of training: batches, loss, wrapped optimizer, and a stop with a sentence where the loss is no number."""
 
+from dataclasses import dataclass
+from typing import final
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 
+from nets.averaging import Average
 from nets.batches import batches, epoch_generator, steps_per_epoch
-from nets.data import Dataset
-from nets.schedule import learning_rate
+from nets.images import Images
+from nets.schedule import Schedule
+from nets.settings import Settings
 from perspective.errors import CheckFailed
 
 CHECK_EVERY = 32  # steps: looking at the loss makes a device wait
+TEMPERATURE = 4.0  # of the distilled answers, Hinton, Vinyals, Dean (2015)
+
+
+@final
+@dataclass(frozen=True)
+class Task:
+    """What a phase trains for. teacher: the dense network in evaluation mode, or None; average: of the weights, or None."""
+
+    phase: str
+    epochs: int
+    schedule: Schedule
+    teacher: nn.Module | None = None
+    average: Average | None = None
 
 
 def train_epoch(
-    model: nn.Module,
-    optimizer: Optimizer,
-    dataset: Dataset,
-    *,
-    phase: str,
-    epoch: int,
-    epochs: int,
-    lr: float,
-    batch_size: int,
-    seed: int,
-    precision: str,
+    model: nn.Module, optimizer: Optimizer, dataset: Images, settings: Settings, task: Task, epoch: int
 ) -> tuple[float, float]:
-    """Mean cross-entropy and percent of correct answers over the (augmented) training images of epoch `epoch` >= 0."""
+    """Mean loss and percent of correct answers over the (augmented) training images of epoch `epoch` >= 0."""
     model.train()
-    per_epoch = steps_per_epoch(dataset, batch_size)
-    device = dataset.train.images.device
-    losses, correct, seen = [], torch.zeros((), device=device), 0
-    for step, (images, labels) in enumerate(batches(dataset, batch_size, epoch_generator(seed, phase, epoch))):
+    per_epoch = steps_per_epoch(dataset, settings.batch_size)
+    losses, correct, seen = [], 0, 0
+    generator = epoch_generator(settings.seed, task.phase, epoch)
+    for step, (images, labels) in enumerate(batches(dataset, settings.batch_size, generator)):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(lr, epoch * per_epoch + step, epochs * per_epoch)
-        if precision == "bfloat16":
-            images = images.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            logits = model(images)
-        loss = F.cross_entropy(logits.float(), labels)
+            group["lr"] = task.schedule.rate(epoch * per_epoch + step, task.epochs * per_epoch)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        parts = zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True)
+        loss = torch.zeros((), device=images.device)
+        for pictures, answers in parts:
+            logits, part = _loss(model, pictures, answers, settings, task)
+            part = part * (len(answers) / len(labels))
+            part.backward()
+            loss += part.detach()
+            correct = correct + (logits.detach().argmax(1) == answers).sum()
+        if settings.clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
-        losses.append(loss.detach() * len(labels))
-        correct += (logits.detach().argmax(1) == labels).sum()
+        if task.average is not None:
+            task.average.update(model)
+        losses.append(loss * len(labels))
         seen += len(labels)
         if step % CHECK_EVERY == CHECK_EVERY - 1 or step == per_epoch - 1:
-            _check(torch.stack(losses), phase, epoch, lr)
+            _check(torch.stack(losses), task, epoch)
     return float(torch.stack(losses).double().sum()) / seen, 100.0 * float(correct) / seen
 
 
-def _check(losses: torch.Tensor, phase: str, epoch: int, lr: float) -> None:
+def _loss(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings, task: Task) -> tuple[Tensor, Tensor]:
+    """Logits, and cross-entropy, of which `distill` is replaced by T^2 KL(teacher | student) at temperature T."""
+    reduced = settings.precision == "bfloat16"
+    if reduced:
+        images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+        logits = model(images)
+    loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+    if task.teacher is not None and settings.distill:
+        with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+            taught = task.teacher(images)
+        student = F.log_softmax(logits.float() / TEMPERATURE, 1)
+        teacher = F.log_softmax(taught.float() / TEMPERATURE, 1)
+        apart = F.kl_div(student, teacher, reduction="batchmean", log_target=True) * TEMPERATURE**2
+        loss = (1 - settings.distill) * loss + settings.distill * apart
+    return logits, loss
+
+
+def _check(losses: Tensor, task: Task, epoch: int) -> None:
     bad = (~torch.isfinite(losses)).nonzero()
     if len(bad):
         raise CheckFailed(
-            f"the loss is not a number at step {int(bad[0]) + 1} of epoch {epoch + 1} of the {phase} phase: "
-            f"the training diverged, most likely because the learning rate {lr:g} is too high; "
-            "try a tenth of it in a new run"
+            f"the loss is not a number at step {int(bad[0]) + 1} of epoch {epoch + 1} of the {task.phase} phase: "
+            f"the training diverged, most likely because the learning rate {task.schedule.lr:g} is too high; "
+            "try a tenth of it, --warmup 0.05 or --clip 1 in a new run"
         )

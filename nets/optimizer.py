@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, final
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups, Layer
@@ -27,6 +28,8 @@ class Proximal(Optimizer):
     groups          ChannelGroups of the network whose parameters `optimizer` trains
     regulariser     one bound regulariser, or a mapping from layer name to bound regulariser (a box for each layer)
     strength        the lambda of the objective, >= 0; a plain attribute that a schedule may change
+    prices          None, or by layer name (channels,) factors on lambda, a plain attribute too: 0 fixes a channel's indicator
+                    at one (it is not shrunk), infinity at zero; whoever sets them sets them again after a resume
     implementation  "flat" (vectorised, the parameters' dtype) or "loop" (float64, one group at a time: the truth)
 
     Raises InputError where a layer has no regulariser, a group's tensor is not in the optimizer, or the tensors of one
@@ -50,6 +53,7 @@ class Proximal(Optimizer):
         self.implementation = implementation
         self.strength = _checked(strength)
         self.regularisers = _by_layer(groups, regulariser)
+        self.prices: Mapping[str, Tensor] | None = None
         self._share()
         self._ready = True
         for layer in groups.layers:
@@ -62,7 +66,11 @@ class Proximal(Optimizer):
             self._share()
         loss = self.inner.step(closure)
         rates = {layer.name: self._learning_rate(layer.name, layer.parameters) for layer in self.groups.layers}
-        steps = {layer.name: rates[layer.name] * self.strength * self.share(layer) for layer in self.groups.layers}
+        steps: dict[str, float | Tensor] = {}
+        for layer in self.groups.layers:
+            steps[layer.name] = rates[layer.name] * self.strength * self.share(layer)
+            if self.prices is not None and layer.name in self.prices:
+                steps[layer.name] = steps[layer.name] * self.prices[layer.name]
         prox_step(self.groups, steps, self.regularisers, self.implementation)
         return loss
 
@@ -81,7 +89,7 @@ class Proximal(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """Everything a copy needs; a copy made together with its model trains the copied model."""
-        names = ("defaults", "inner", "groups", "regularisers", "strength", "implementation")
+        names = ("defaults", "inner", "groups", "regularisers", "strength", "prices", "implementation")
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -2,25 +2,28 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, AdamW, Optimizer
 
-from nets.checkpoint import Snapshot, restore, take, write_checkpoint
-from nets.data import Dataset
-from nets.epoch import train_epoch
+from nets.averaging import Average
+from nets.checkpoint import Snapshot, newest, restore, take, write_checkpoint
+from nets.epoch import Task, train_epoch
 from nets.evaluate import accuracy
 from nets.groups import ChannelGroups
+from nets.images import Images
 from nets.optimizer import Proximal
 from nets.progress import EpochBars
 from nets.run_folder import append_metrics
-from nets.settings import MOMENTUM, Settings
+from nets.settings import Settings
+from perspective.errors import CheckFailed
 
+MakeOptimizer = Callable[[Iterable[nn.Parameter], float], Optimizer]
 PHASES = ("dense", "regularise", "finetune")
 
 
@@ -34,20 +37,36 @@ class Run:
 
     settings: Settings
     out: Path
-    data: Dataset
+    data: Images
     device: torch.device
     bars: EpochBars
     snapshot: Snapshot | None
     facts: dict[str, Any]
+    make_optimizer: MakeOptimizer | None = None
 
     def is_past(self, phase: str) -> bool:
         """Is the checkpoint of a later phase than this one?"""
         return self.snapshot is not None and PHASES.index(self.snapshot.phase) > PHASES.index(phase)
 
+    def optimizer(self, model: nn.Module, lr: float) -> Optimizer:
+        """The caller's own optimizer, or the one the settings name, on every parameter."""
+        if self.make_optimizer is not None:
+            return self.make_optimizer(model.parameters(), lr)
+        return plain_optimizer(model, self.settings, lr)
+
 
 def plain_optimizer(model: nn.Module, settings: Settings, lr: float) -> Optimizer:
-    """SGD with momentum and weight decay on every parameter, as the SPR authors train."""
-    return SGD(model.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=settings.weight_decay)
+    """The optimizer asked for, on every parameter: SGD with momentum and weight decay (as the SPR authors train),
+    Nesterov's, or AdamW."""
+    if settings.optimizer == "adamw":
+        return AdamW(model.parameters(), lr=lr, weight_decay=settings.weight_decay)
+    return SGD(
+        model.parameters(),
+        lr=lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=settings.optimizer == "nesterov",
+    )
 
 
 def train_phase(
@@ -58,55 +77,62 @@ def train_phase(
     groups: ChannelGroups,
     epochs: int,
     lr: float,
+    *,
+    teacher: nn.Module | None = None,
+    before_epoch: Callable[[int], None] = lambda epoch: None,
     is_enough: Callable[[], bool] = lambda: False,
 ) -> int:
     """Train `model` in place for `epochs` epochs, or until `is_enough()` after one of them; returns the epochs done.
 
-    A checkpoint of this phase is taken up where it stands.
+    A checkpoint of this phase is taken up where it stands. teacher: see nets/epoch.py. before_epoch(e): called before epoch
+    e = 0, 1, ...; it may look at the weights and set prices.
     """
     settings, done = run.settings, 0
+    averaged = settings.ema > 0 and phase != "regularise" and epochs > 0
+    task = Task(phase, epochs, settings.rates(lr), teacher, Average(model, settings.ema) if averaged else None)
     if run.snapshot is not None and run.snapshot.phase == phase:
-        restore(run.snapshot, model, optimizer)
+        restore(run.snapshot, model, optimizer, task.average)
         done = run.snapshot.epoch
     bar = run.bars.start(phase, epochs, done)
     total = sum(layer.channels for layer in groups.layers)
     while done < epochs and not run.facts.get(f"{phase}_ended", False):
         start = time.perf_counter()
-        loss, train_accuracy = train_epoch(
-            model,
-            optimizer,
-            run.data,
-            phase=phase,
-            epoch=done,
-            epochs=epochs,
-            lr=lr,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            precision=settings.precision,
-        )
+        before_epoch(done)
+        loss, train_accuracy = _train(run, model, optimizer, task, done)
         validation = accuracy(model, run.data, run.data.validation, settings.precision)
         done += 1
         surviving = groups.surviving()
         run.facts[f"{phase}_ended"] = is_enough()
-        lines = append_metrics(
-            run.out / "metrics.jsonl",
-            {
-                "phase": phase,
-                "epoch": done,
-                "seconds": time.perf_counter() - start,
-                "lr": optimizer.param_groups[0]["lr"],
-                "train_loss": loss,
-                "train_accuracy": train_accuracy,
-                "validation_accuracy": validation,
-                "penalty": _penalty(optimizer),
-                "surviving": surviving,
-                "channels": {layer.name: layer.channels for layer in groups.layers},
-            },
+        line = {
+            "phase": phase,
+            "epoch": done,
+            "seconds": time.perf_counter() - start,
+            "lr": optimizer.param_groups[0]["lr"],
+            "train_loss": loss,
+            "train_accuracy": train_accuracy,
+            "validation_accuracy": validation,
+            "penalty": _penalty(optimizer),
+            "surviving": surviving,
+            "channels": {layer.name: layer.channels for layer in groups.layers},
+        }
+        lines = append_metrics(run.out / "metrics.jsonl", line)
+        write_checkpoint(
+            run.out / "checkpoint", take(phase, done, model, optimizer, lines, run.facts, average=task.average)
         )
-        write_checkpoint(run.out / "checkpoint", take(phase, done, model, optimizer, lines, run.facts))
         note = f"loss {loss:.3f}, validation {validation:.2f} %, channels {sum(surviving.values())}/{total}"
         run.bars.advance(bar, note)
+    if task.average is not None:
+        task.average.write(model)
     return done
+
+
+def _train(run: Run, model: nn.Module, optimizer: Optimizer, task: Task, epoch: int) -> tuple[float, float]:
+    try:
+        return train_epoch(model, optimizer, run.data, run.settings, task, epoch)
+    except CheckFailed as error:
+        last = newest(run.out / "checkpoint")
+        where = "there is no checkpoint before it" if last is None else f"the last finite state is {last}"
+        raise CheckFailed(f"{error}; {where}") from error
 
 
 def _penalty(optimizer: Optimizer) -> float | None:

@@ -54,17 +54,30 @@ def prox_rows(rows: Tensor, step: float, regulariser: Any, implementation: Imple
 
 
 def prox_step(
-    groups: ChannelGroups, steps: Mapping[str, float], regularisers: Mapping[str, Any], implementation: Implementation
+    groups: ChannelGroups,
+    steps: Mapping[str, float | Tensor],
+    regularisers: Mapping[str, Any],
+    implementation: Implementation,
 ) -> None:
-    """Replace every group of the network by its prox; `steps` and `regularisers` by layer name, step 0 leaves a
-    layer alone.
+    """Replace every group of the network by its prox; `steps` and `regularisers` by layer name.
 
+    A step is a number, or (channels,) numbers, one a group: 0 leaves a group (a layer) alone, infinity makes it zero.
     flat takes all layers with groups of one size in one call: a few large tensor operations instead of many small ones.
     """
-    layers = [layer for layer in groups.layers if steps[layer.name] > 0]
+    each = {
+        layer.name: np.broadcast_to(np.asarray(steps[layer.name], np.float64), layer.channels)
+        for layer in groups.layers
+    }
+    layers = [layer for layer in groups.layers if (each[layer.name] > 0).any()]
     if implementation == "loop":
         for layer in layers:
-            groups.write(layer, prox_rows(groups.rows(layer), steps[layer.name], regularisers[layer.name], "loop"))
+            rows, step = groups.rows(layer), each[layer.name]
+            for k in np.flatnonzero(step > 0):
+                if np.isinf(step[k]):
+                    rows[k] = 0
+                else:
+                    rows[k] = prox_rows(rows[k : k + 1], float(step[k]), regularisers[layer.name], "loop")[0]
+            groups.write(layer, rows)
         return
     buckets: dict[Any, list[Layer]] = {}
     for layer in layers:
@@ -74,19 +87,23 @@ def prox_step(
     for (_, _, _, regularizer), bucket in buckets.items():
         rows = torch.cat([groups.rows(layer) for layer in bucket])
         counts = [layer.channels for layer in bucket]
-        numbers = {"step": [steps[layer.name] for layer in bucket]}
+        step = np.concatenate([each[layer.name] for layer in bucket])
+        proper = (step > 0) & np.isfinite(step)
+        columns = {"step": _column(np.where(proper, step, 1.0), rows)}
         for name in regularisers[bucket[0].name].parameters:
-            numbers[name] = [regularisers[layer.name].parameters[name] for layer in bucket]
-        columns = {name: _column(values, counts, rows) for name, values in numbers.items()}
+            values = [regularisers[layer.name].parameters[name] for layer in bucket]
+            columns[name] = _column(np.repeat(np.array(values, dtype=np.float64), counts), rows)
         moved = _compiled(regularizer)["prox"](rows, columns.pop("step"), **columns)
+        if not proper.all():
+            moved = torch.where(_column(step == 0, rows), rows, moved)
+            moved = torch.where(_column(np.isinf(step), rows), torch.zeros_like(rows), moved)
         for layer, part in zip(bucket, moved.split(counts), strict=True):
             groups.write(layer, part)
 
 
-def _column(values: list[float], counts: list[int], like: Tensor) -> Tensor:
-    """(rows, 1): each layer's number repeated for its groups, in float64 until it meets the rows."""
-    repeated = np.repeat(np.array(values, dtype=np.float64), counts)
-    return torch.from_numpy(repeated).to(device=like.device)[:, None]
+def _column(values: np.ndarray, like: Tensor) -> Tensor:
+    """(rows, 1) on `like`'s device; numbers stay in float64 until they meet the rows."""
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device=like.device)[:, None]
 
 
 @lru_cache(maxsize=32)

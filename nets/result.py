@@ -5,9 +5,10 @@ from typing import Any
 
 from torch import nn
 
-from nets.data import Dataset
 from nets.evaluate import accuracy
+from nets.gauge import Budget, Gauge
 from nets.groups import ChannelGroups, channel_groups
+from nets.images import Images
 from nets.measure import measure
 from nets.phase import Run
 from nets.report import write_report
@@ -28,8 +29,7 @@ def finish(
         save_model(final, out / "model")
     sizes = {"dense": _figures(dense, data), "pruned": _figures(final, data)}
     budget = settings.budget_asked
-    whole, left = sizes["dense"], sizes["pruned"]
-    kind = "macs" if budget is None else budget.kind
+    gauge = Gauge(budget or Budget("macs", 1.0), dense, data.example_inputs)
     lines = [line for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line]
     result = {
         "net": settings.net,
@@ -38,17 +38,18 @@ def finish(
         "seed": settings.seed,
         **sizes,
         "budget": {
-            "kind": kind,
+            "kind": gauge.budget.kind,
             "asked": None if budget is None else budget.share,
-            "reached": left[kind] / whole[kind],
+            "reached": gauge.share(final),
         },
         "equality": {"max_abs_logit_difference": run.facts.get("difference", 0.0)},
         "strength": run.facts.get("strength"),
         "alpha": settings.alpha if bounds else None,
         "bounds": bounds or {},
         "zeroed_by_budget": run.facts.get("zeroed_by_budget", 0),
+        "zero_channels_left": run.facts.get("stuck", 0),
         "layers": run.facts.get("layers") or channels_by_layer(channel_groups(final, data.example_inputs), final),
-        "validation_accuracy": left["validation_accuracy"],
+        "validation_accuracy": sizes["pruned"]["validation_accuracy"],
         "seconds": _seconds(lines),
         "environment": read_json(out / "config.json")["environment"],
     }
@@ -57,8 +58,8 @@ def finish(
     return result
 
 
-def _figures(model: nn.Module, data: Dataset) -> dict[str, float]:
-    model = model.to(data.train.images.device)
+def _figures(model: nn.Module, data: Images) -> dict[str, float]:
+    model = model.to(data.device)
     size = measure(model, data.example_inputs)
     return {
         "test_accuracy": accuracy(model, data, data.test),

@@ -5,16 +5,16 @@ decay 5e-4, lr .1, batch 128); a cosine over each phase stands for their steps. 
 total shrinkage, sum over steps of lr * strength (.5 over 300 epochs), whatever the number of epochs.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, final
 
-from nets.budget import Budget, parse_budget
-from nets.resnet import ALL as NETS
+from nets.budget import Budget, Limits, parse_budget
+from nets.networks import ALL as NETS
+from nets.schedule import SHAPES, Schedule, Shape
 from perspective.errors import InputError
-
-MOMENTUM = 0.9
 
 
 @final
@@ -31,6 +31,7 @@ class Recipe:
     batch_size: int
     alpha: float
     shrinkage: float
+    weight_decay: float = 5e-4
     threads: int | None = None
 
 
@@ -38,7 +39,26 @@ RECIPES = {
     "digits": Recipe(epochs=30, finetune_epochs=15, batch_size=64, alpha=0.3, shrinkage=2500.0, threads=1),
     "cifar10": Recipe(epochs=300, finetune_epochs=200, batch_size=128, alpha=0.01, shrinkage=2250.0),
     "cifar100": Recipe(epochs=300, finetune_epochs=200, batch_size=64, alpha=0.01, shrinkage=4500.0),
+    "imagefolder": Recipe(
+        epochs=150, finetune_epochs=50, batch_size=256, alpha=0.1, shrinkage=18000.0, weight_decay=1e-4
+    ),
 }
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "net": tuple(factory.__name__ for factory in NETS),
+    "precision": ("float32", "bfloat16"),
+    "device": ("cpu", "cuda"),
+    "shortcut": ("A", "B"),
+    "optimizer": ("sgd", "nesterov", "adamw"),
+    "schedule": SHAPES,
+    "growth": ("constant", "linear", "budget"),
+    "allocation": ("even", "price"),
+}
+AT_LEAST = {
+    **{"batch_size": 2, "epochs": 1, "finetune_epochs": 0, "width": 1, "seed": 0, "accumulate": 1, "cutout": 0},
+    **{"round_to": 1, "bn_batches": 0, "image_size": 8, "workers": 0},
+}
+SHARES = ("momentum", "label_smoothing", "ema", "distill", "warmup")  # [0, 1)
 
 
 @final
@@ -46,9 +66,18 @@ RECIPES = {
 class Settings:
     """One run. command: "train" regularises from a random initialisation, "prune" from the trained weights.
 
-    dense     run folder of an ordinary training or weights file that stands for the dense phase, or None
-    strength  the lambda of the objective; None: from the budget, or else from the recipe's shrinkage
-    budget    share of macs, params or channels to keep, or None
+    dense       run folder of an ordinary training or weights file that stands for the dense phase, or None
+    strength    the lambda of the objective; None: from the budget, or else from the recipe's shrinkage
+    growth      of lambda over the regularised phase: constant, linear from 0 to twice, or as the budget asks (budget)
+    budget      share of macs, params, channels or latency to keep, or None
+    allocation  of a budget over the layers: even (the same share of each), or price (by each channel's own threshold)
+    coupled     groups over additions, depthwise and grouped convolutions and concatenations
+    round_to    channels of a pruned layer are a multiple of it; floor: share of its channels a layer keeps at least
+    exclude     comma separated patterns of layer names that are left whole
+    warmup      share of a phase in which the rate rises; clip: largest gradient norm or None
+    accumulate  parts a batch is computed in; ema: decay of the averaged weights (dense and fine-tuning), 0 = off
+    distill     share of the loss taken by the dense network's answers, in the phases after the dense one
+    bn_batches  training batches that measure batch normalisation again after removal; None: 50 without fine-tuning
     """
 
     command: Literal["train", "prune"]
@@ -64,37 +93,64 @@ class Settings:
     data_dir: str | None = None
     dense: str | None = None
     strength: float | None = None
+    growth: Literal["constant", "linear", "budget"] | None = None
     budget: str | None = None
+    allocation: Literal["even", "price"] | None = None
+    coupled: bool = False
+    round_to: int = 1
+    floor: float = 0.15
+    exclude: str | None = None
     m_scale: float = 1.0
+    optimizer: Literal["sgd", "nesterov", "adamw"] = "sgd"
+    momentum: float = 0.9
     weight_decay: float = 5e-4
-    width: int = 16
-    shortcut: Literal["A", "B"] = "A"
+    schedule: Shape = "cosine"
+    warmup: float = 0.0
+    label_smoothing: float = 0.0
+    clip: float | None = None
+    accumulate: int = 1
+    ema: float = 0.0
+    distill: float = 0.0
+    cutout: int = 0
+    bn_batches: int | None = None
+    width: int | None = None
+    shortcut: Literal["A", "B"] | None = None
+    image_size: int | None = None
+    workers: int | None = None
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["cpu", "cuda"] = "cpu"
+    tensorboard: bool = False
 
     def __post_init__(self) -> None:
-        positive = {"batch_size": 2, "epochs": 1, "finetune_epochs": 0, "width": 1, "seed": 0}
-        for name, least in positive.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{_flag(name)} is {getattr(self, name)}; it must be at least {least}")
-        for name in ("lr", "finetune_lr"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{_flag(name)} is {getattr(self, name)}; it must be positive and finite")
-        if not 0 <= self.weight_decay < float("inf"):
-            raise InputError(f"--weight-decay is {self.weight_decay}; it must be a finite number >= 0")
-        if self.strength is not None and not 0 <= self.strength < float("inf"):
-            raise InputError(f"--strength is {self.strength}; it must be a finite number >= 0")
-        for name, choices in (
-            ("net", tuple(factory.__name__ for factory in NETS)),
-            ("precision", ("float32", "bfloat16")),
-            ("device", ("cpu", "cuda")),
-            ("shortcut", ("A", "B")),
-        ):
-            if getattr(self, name) not in choices:
-                raise InputError(f"unknown {_flag(name)} {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        for name, choices in CHOICES.items():
+            if getattr(self, name) not in (*choices, *([None] if name in _OPTIONAL else [])):
+                raise InputError(f"unknown {flag(name)} {getattr(self, name)!r}; choose one of {', '.join(choices)}")
+        for name, least in AT_LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise InputError(f"{flag(name)} is {value}; it must be at least {least}")
+        for name in ("lr", "finetune_lr", "clip"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise InputError(f"{flag(name)} is {value}; it must be positive and finite")
+        for name in SHARES:
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{flag(name)} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        for name in ("weight_decay", "strength"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"{flag(name)} is {value}; it must be a finite number >= 0")
+        if self.accumulate * 2 > self.batch_size:
+            raise InputError(
+                f"--accumulate {self.accumulate} leaves less than two images a part; raise --batch-size {self.batch_size}"
+            )
         if self.budget is not None:
             parse_budget(self.budget)
+        elif self.growth == "budget":
+            raise InputError("--growth budget follows a budget; add one, for example --budget macs=0.5")
+        if self.growth == "budget" and self.strength is not None:
+            raise InputError("--growth budget chooses the strength; leave --strength out")
         if self.command == "prune" and self.dense is None:
             raise InputError("prune needs a trained network: give a run folder, or --weights FILE")
 
@@ -103,20 +159,34 @@ class Settings:
         """The budget, parsed."""
         return None if self.budget is None else parse_budget(self.budget)
 
+    @property
+    def limits(self) -> Limits:
+        """What a budget may not touch."""
+        excluded = () if self.exclude is None else tuple(p.strip() for p in self.exclude.split(",") if p.strip())
+        return Limits(self.floor, self.round_to, excluded)
+
+    def rates(self, lr: float) -> Schedule:
+        """The schedule of a phase that starts with `lr`."""
+        return Schedule(lr, self.schedule, self.warmup)
+
+
+_OPTIONAL = ("shortcut", "growth", "allocation")
+
 
 def new_settings(command: Literal["train", "prune"], given: Mapping[str, Any]) -> Settings:
     """The given settings, the rest from the recipe of the data set; unknown data raise InputError."""
     if given["data"] not in RECIPES:
         raise InputError(f"unknown data {given['data']!r}; choose one of {', '.join(RECIPES)}")
     recipe = RECIPES[given["data"]]
-    lr = 0.1 if command == "train" else 0.02
+    lr = (0.1 if command == "train" else 0.02) * (0.01 if given.get("optimizer") == "adamw" else 1)
     filled = {
         "epochs": recipe.epochs,
         "finetune_epochs": recipe.finetune_epochs,
         "batch_size": recipe.batch_size,
         "alpha": recipe.alpha,
+        "weight_decay": recipe.weight_decay,
         "lr": lr,
-        "finetune_lr": min(0.02, given.get("lr", lr)),
+        "finetune_lr": min(lr, 0.02, given.get("lr", lr)),
         **given,
     }
     return Settings(command=command, **filled)
@@ -136,7 +206,7 @@ def same_settings(command: str, given: Mapping[str, Any], config: Mapping[str, A
     if changed:
         name = changed[0]
         raise InputError(
-            f"{run} was started with {_flag(name)} {getattr(settings, name)}, not {asked[name]}; "
+            f"{run} was started with {flag(name)} {getattr(settings, name)}, not {asked[name]}; "
             "leave the flag out to resume, or start another run in another folder"
         )
     return settings
@@ -147,5 +217,6 @@ def as_json(settings: Settings) -> dict[str, Any]:
     return asdict(settings)
 
 
-def _flag(name: str) -> str:
+def flag(name: str) -> str:
+    """How a setting is written on the command line."""
     return "the command" if name == "command" else "--" + name.replace("_", "-")

@@ -14,32 +14,45 @@ import torch
 from torch import Tensor, nn
 
 from nets.batches import steps_per_epoch
-from nets.budget import channels_for_budget, check_reachable, share_left, zero_channels
+from nets.budget import (
+    Gauge,
+    channels_for_budget,
+    check_reachable,
+    even,
+    select,
+    share_left,
+    zero_channels,
+)
 from nets.checkpoint import read_checkpoint
-from nets.data import Dataset, load_data
+from nets.controller import Controller
+from nets.data import load_data
 from nets.dense import dense_network, fresh_network, load_dense, on_cpu, placed
 from nets.groups import ChannelGroups, channel_groups
-from nets.measure import measure
+from nets.images import Images
 from nets.methods import Method, choose_method
-from nets.phase import Run, plain_optimizer, train_phase
+from nets.optimizer import Proximal
+from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
 from nets.removal import remove_channels
 from nets.result import channels_by_layer, finish
 from nets.run_folder import cut_metrics, describe_environment, prepare_folder, read_json, write_json
 from nets.saving import describe, rebuild
-from nets.schedule import learning_rate, total_rate
+from nets.schedule import linear_growth
 from nets.settings import RECIPES, Settings, as_json
+from nets.statistics import reestimate_statistics
 from perspective.errors import CheckFailed, InputError
 
 TOLERANCE = 1e-4  # float32: largest difference of logits that removal may cause
 
 
-def train(settings: Settings, out: Path, resume: bool = False) -> dict[str, Any]:
+def train(
+    settings: Settings, out: Path, resume: bool = False, make_optimizer: MakeOptimizer | None = None
+) -> dict[str, Any]:
     """Do what `settings` asks, in the folder `out`; returns the content of result.json.
 
     With `resume`, continue from the last checkpoint to the same weights (bit for bit on a CPU with the same number
-    of threads); a finished run is not repeated. InputError: bad input; CheckFailed: training diverged or removal
-    changed the network's answers.
+    of threads); a finished run is not repeated. make_optimizer(parameters, lr): any torch optimizer instead of the one the
+    settings name. InputError: bad input; CheckFailed: training diverged or removal changed the network's answers.
     """
     out = Path(out)
     if resume and (out / "result.json").is_file():
@@ -47,71 +60,168 @@ def train(settings: Settings, out: Path, resume: bool = False) -> dict[str, Any]
     method = choose_method(settings.method, settings.alpha, settings.m_scale)
     _refuse_contradictions(settings, method)
     with _deterministic(settings, out if resume else None) as device, EpochBars() as bars:
-        data = load_data(settings.data, None if settings.data_dir is None else Path(settings.data_dir)).to(device)
+        data = _data(settings).to(device)
         source = None
         if settings.dense is not None and not (out / "dense").is_dir():
             source = load_dense(Path(settings.dense), settings, data)
         example = data.example_inputs.cpu()
         budget = settings.budget_asked
-        if budget is not None:  # before any training: what can be reached depends on the shape only
+        if budget is not None or settings.exclude is not None:  # before any training: the shape alone decides
             shape = fresh_network(settings, data, "dense") if source is None else source
-            check_reachable(shape, channel_groups(shape, example), example, budget)
-        run = _open(settings, out, resume, data, device, bars)
+            groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
+            if budget is not None:
+                check_reachable(shape, groups, Gauge(budget, shape, example), settings.limits)
+        run = _open(settings, out, resume, data, device, bars, make_optimizer)
 
         dense = dense_network(run, source)
         if not method.prunes:
             return finish(run, dense, None)
-        dense_size = measure(dense.cpu(), example)
-        dense_groups = channel_groups(dense, example)
-        prepared = method.prepare(dense_groups.snapshot())
+        whole, whole_groups = on_cpu(dense, _groups(run, dense))
+        prepared = method.prepare(whole_groups.snapshot())
 
         if run.is_past("regularise"):
             smaller = rebuild(run.facts["shape"])
         else:
             model = copy.deepcopy(dense) if settings.command == "prune" else fresh_network(settings, data, "regularise")
             model = placed(model, settings, device)
-            groups = channel_groups(model, data.example_inputs)
             if method.regularises:
-                strength = _strength(run, method, dense, dense_groups, prepared, example)
-                optimizer = method.wrap(plain_optimizer(model, settings, settings.lr), groups, prepared, strength)
-
-                def fits_budget() -> bool:
-                    if budget is None:
-                        return False
-                    now = share_left(*on_cpu(model, groups), example, budget, getattr(dense_size, budget.kind), [])
-                    return now <= budget.share
-
-                done = train_phase(
-                    run, "regularise", model, optimizer, groups, settings.epochs, settings.lr, fits_budget
-                )
-                run.facts["regularise_epochs"] = done
-            model, groups = on_cpu(model, groups)
-            if budget is not None:
-                whole = getattr(dense_size, budget.kind)
-                taken, _ = channels_for_budget(model, groups, example, budget, whole, method.scores(groups, prepared))
-                zero_channels(groups, taken)
-                run.facts["zeroed_by_budget"] = len(taken)
-            if not any(groups.surviving().values()):
-                used = f"strength {run.facts.get('strength', 0):.4g}"
-                raise CheckFailed(f"{used} removed every channel of the network; start again with a smaller --strength")
-            smaller, difference = remove_channels(model, example)
-            if not difference <= TOLERANCE:
-                raise CheckFailed(
-                    f"removing the zero channels changed the logits by {difference:.3g}, more than {TOLERANCE:g}; "
-                    "the network holds a layer that removal does not handle exactly"
-                )
-            run.facts["difference"] = difference
-            run.facts["layers"] = channels_by_layer(groups, smaller)
-            run.facts["shape"] = describe(smaller)
+                _regularise(run, method, model, dense, (whole, whole_groups), prepared)
+            smaller = _remove(run, method, on_cpu(model, _groups(run, model)), whole, prepared)
 
         smaller = placed(smaller, settings, device)
+        reestimate_statistics(smaller, run)
         epochs, lr = _finetuning(run, method)
         groups = channel_groups(smaller, data.example_inputs)
-        train_phase(run, "finetune", smaller, plain_optimizer(smaller, settings, lr), groups, epochs, lr)
+        train_phase(
+            run, "finetune", smaller, run.optimizer(smaller, lr), groups, epochs, lr, teacher=_teacher(run, dense)
+        )
         return finish(run, dense, smaller, bounds={name: r.bound for name, r in prepared.items()})
 
 
-def _open(settings: Settings, out: Path, resume: bool, data: Dataset, device: torch.device, bars: EpochBars) -> Run:
+def _data(settings: Settings) -> Images:
+    folder = None if settings.data_dir is None else Path(settings.data_dir)
+    return load_data(settings.data, folder, settings.image_size, settings.cutout, settings.workers)
+
+
+def _regularise(
+    run: Run,
+    method: Method,
+    model: nn.Module,
+    dense: nn.Module,
+    whole: tuple[nn.Module, ChannelGroups],
+    prepared: Mapping[str, Any],
+) -> None:
+    """The phase under the penalty: lambda constant or rising, until its epochs are over or the budget is met."""
+    settings, budget, example = run.settings, run.settings.budget_asked, run.data.example_inputs.cpu()
+    groups = _groups(run, model)
+    strength, targets = _strength(run, method, whole, prepared)
+    optimizer = method.wrap(run.optimizer(model, settings.lr), groups, prepared, strength)
+    steps = steps_per_epoch(run.data, settings.batch_size)
+    schedule = settings.rates(settings.lr)
+
+    def set_prices(epoch: int) -> None:
+        if not isinstance(optimizer, Proximal):
+            return
+        if targets is not None:
+            optimizer.prices = Controller(groups, prepared, targets, schedule, settings.epochs, steps).prices(epoch)
+        elif settings.growth == "linear":  # the same total as a constant one
+            optimizer.strength = strength * linear_growth(schedule, epoch, settings.epochs)
+
+    def fits_budget() -> bool:
+        if budget is None or targets is not None:
+            return False
+        return share_left(*on_cpu(model, groups), Gauge(budget, whole[0], example), []) <= budget.share
+
+    run.facts["regularise_epochs"] = train_phase(
+        *(run, "regularise", model, optimizer, groups, settings.epochs, settings.lr),
+        teacher=_teacher(run, dense),
+        before_epoch=set_prices,
+        is_enough=fits_budget,
+    )
+
+
+def _remove(
+    run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, prepared: Mapping[str, Any]
+) -> nn.Module:
+    """Zero what the budget still asks for, then take every zero channel out; the largest change of a logit is checked."""
+    (model, groups), settings, example = pruned, run.settings, run.data.example_inputs.cpu()
+    if settings.budget_asked is not None:
+        gauge = Gauge(settings.budget_asked, whole, example)
+        scores = _allocated(settings, method.scores(groups, prepared))
+        taken = channels_for_budget(model, groups, gauge, scores, settings.limits)
+        zero_channels(groups, taken)
+        run.facts["zeroed_by_budget"] = len(taken)
+    if not any(groups.surviving().values()):
+        used = f"strength {run.facts.get('strength', 0):.4g}"
+        raise CheckFailed(f"{used} removed every channel of the network; start again with a smaller --strength")
+    smaller, difference = remove_channels(model, example)
+    if not difference <= TOLERANCE:
+        raise CheckFailed(
+            f"removing the zero channels changed the logits by {difference:.3g}, more than {TOLERANCE:g}; "
+            "the network holds a layer that removal does not handle exactly"
+        )
+    run.facts["difference"] = difference
+    run.facts["layers"] = channels_by_layer(groups, smaller)
+    run.facts["shape"] = describe(smaller)
+    run.facts["stuck"] = smaller.removal.stuck
+    return smaller
+
+
+def _strength(
+    run: Run, method: Method, whole: tuple[nn.Module, ChannelGroups], prepared: Mapping[str, Any]
+) -> tuple[float, dict[str, int] | None]:
+    """The lambda asked for; or the one whose shrinkage over the phase brings just the budget's channels to zero, by the
+    thresholds of the trained network; or the recipe's. With growth by the budget, 1 and the channels each layer loses."""
+    settings, budget = run.settings, run.settings.budget_asked
+    if "strength" in run.facts:
+        return run.facts["strength"], run.facts["targets"]
+    steps = settings.epochs * steps_per_epoch(run.data, settings.batch_size)
+    reach, targets = settings.rates(settings.lr).total(0, steps, steps), None
+    strength = RECIPES[settings.data].shrinkage / reach if settings.strength is None else settings.strength
+    if budget is not None and settings.strength is None:
+        gauge = Gauge(budget, whole[0], run.data.example_inputs.cpu())
+        scores = method.scores(whole[1], prepared)
+        taken = channels_for_budget(*whole, gauge, _allocated(settings, scores), settings.limits)
+        if settings.growth in (None, "budget"):
+            targets = {layer.name: sum(name == layer.name for name, _ in taken) for layer in whole[1].layers}
+            strength = 1.0
+        else:
+            strength = max((float(scores[name][k]) for name, k in taken), default=0.0) / reach
+    elif settings.growth == "budget":
+        raise InputError(f"method {settings.method} has no thresholds to follow a budget by; leave --growth out")
+    told = f"strength {strength:.4g}; sum of lr * strength over the phase {strength * reach:.4g}"
+    run.bars.say(
+        told if targets is None else f"{sum(targets.values())} channels are to be zero at the end of the phase"
+    )
+    run.facts["strength"], run.facts["targets"] = strength, targets
+    return strength, targets
+
+
+def _allocated(settings: Settings, scores: dict[str, Tensor]) -> dict[str, Tensor]:
+    """How a budget compares channels of different layers."""
+    return scores if settings.allocation == "price" else even(scores)
+
+
+def _groups(run: Run, model: nn.Module) -> ChannelGroups:
+    """The groups that may be pruned."""
+    return select(channel_groups(model, run.data.example_inputs, run.settings.coupled), run.settings.limits)
+
+
+def _teacher(run: Run, dense: nn.Module) -> nn.Module | None:
+    if not run.settings.distill:
+        return None
+    return placed(copy.deepcopy(dense), run.settings, run.device).eval().requires_grad_(False)
+
+
+def _open(
+    settings: Settings,
+    out: Path,
+    resume: bool,
+    data: Images,
+    device: torch.device,
+    bars: EpochBars,
+    make_optimizer: MakeOptimizer | None,
+) -> Run:
     if not resume:
         prepare_folder(out)
         write_json(out / "config.json", {**as_json(settings), "environment": describe_environment(device)})
@@ -120,29 +230,7 @@ def _open(settings: Settings, out: Path, resume: bool, data: Dataset, device: to
         bars.say(warning)
     facts = {} if snapshot is None else dict(snapshot.facts)
     cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics)
-    return Run(settings, out, data, device, bars, snapshot, facts)
-
-
-def _strength(
-    run: Run, method: Method, dense: nn.Module, groups: ChannelGroups, prepared: Mapping[str, Any], example: Tensor
-) -> float:
-    """The lambda asked for; or the one whose shrinkage over the phase brings just the budget's channels to zero, by the
-    thresholds of the trained network; or the recipe's."""
-    settings, budget = run.settings, run.settings.budget_asked
-    if "strength" in run.facts:
-        return run.facts["strength"]
-    reach = total_rate(settings.lr, settings.epochs * steps_per_epoch(run.data, settings.batch_size))
-    if settings.strength is not None:
-        strength = settings.strength
-    elif budget is not None:
-        whole = getattr(measure(dense, example), budget.kind)
-        _, last = channels_for_budget(dense, groups, example, budget, whole, method.scores(groups, prepared))
-        strength = last / reach
-    else:
-        strength = RECIPES[settings.data].shrinkage / reach
-    run.bars.say(f"strength {strength:.4g}; sum of lr * strength over the phase {strength * reach:.4g}")
-    run.facts["strength"] = strength
-    return strength
+    return Run(settings, out, data, device, bars, snapshot, facts, make_optimizer)
 
 
 def _finetuning(run: Run, method: Method) -> tuple[int, float]:
@@ -152,7 +240,7 @@ def _finetuning(run: Run, method: Method) -> tuple[int, float]:
     if not method.regularises:
         return settings.finetune_epochs, settings.finetune_lr
     done = run.facts["regularise_epochs"]
-    reached = learning_rate(settings.lr, done, settings.epochs) if done < settings.epochs else 0.0
+    reached = settings.rates(settings.lr).rate(done, settings.epochs) if done < settings.epochs else 0.0
     return settings.finetune_epochs + settings.epochs - done, max(settings.finetune_lr, reached)
 
 
