@@ -1,6 +1,7 @@
 """The commands `perspective train`, `prune` and `report`, and the training part of the demo."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -105,7 +106,8 @@ def _run(
     except KeyboardInterrupt:
         typer.echo(f"interrupted; continue with: perspective {command} --out {out} --resume", err=True)
         raise typer.Exit(130) from None
-    typer.echo(json.dumps(result) if as_json else summary(result, out))
+    if os.environ.get("RANK", "0") == "0":  # of torchrun's processes one speaks
+        typer.echo(json.dumps(result) if as_json else summary(result, out))
 
 
 def summary(result: dict[str, Any], out: Path) -> str:

@@ -8,6 +8,9 @@ with batch normalisation (filter, gamma and beta all zero get no gradient, so a 
 - the channels that the budget keeps, at present, have their indicator fixed at one (price 0): they are not shrunk, and no
   layer can lose more than it was meant to; the choice is made anew before every epoch, until the ramp ends;
 - the phase ends with a stretch without any price, in which the survivors recover.
+
+Where the regulariser is flat (a group that reaches the box has y = 1 and is hardly pulled), many small steps shrink less than
+one large prox would; a channel that outlives its epoch's plan gets its indicator fixed at zero when the next one begins.
 """
 
 import math
@@ -38,7 +41,7 @@ class Controller:
     steps: int
 
     def planned(self, target: int, epoch: int) -> int:
-        """Channels of `target` that are to be zero when epoch 0, 1, ... ends."""
+        """Channels of `target` that are to be zero when epoch 0, 1, ... ends (0 before the first)."""
         return math.ceil(target * min(1.0, (epoch + 1) / max(1.0, RAMP * self.epochs)))
 
     def prices(self, epoch: int) -> dict[str, Tensor]:
@@ -56,5 +59,6 @@ class Controller:
             last = thresholds[order[self.planned(target, epoch) - 1]] if target else 0.0
             price[order[:target]] = last * self.groups.total / (layer.n * reach)
             price[~alive] = math.inf
+            price[order[: self.planned(target, epoch - 1)]] = math.inf
             prices[layer.name] = torch.from_numpy(price)
         return prices

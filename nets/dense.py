@@ -57,8 +57,9 @@ def dense_network(run: Run, source: nn.Module | None) -> nn.Module:
         groups = channel_groups(model, run.data.example_inputs)
         optimizer = run.optimizer(model, run.settings.lr)
         train_phase(run, "dense", model, optimizer, groups, run.settings.epochs, run.settings.lr)
-    if run.settings.method != "none":
+    if run.settings.method != "none" and run.ranks.is_main:
         save_model(model, folder)
+    run.ranks.meet()
     return model
 
 

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from nets.averaging import Average
 from nets.batches import batches, epoch_generator, steps_per_epoch
 from nets.images import Images
+from nets.ranks import ALONE, Ranks
 from nets.schedule import Schedule
 from nets.settings import Settings
 from perspective.errors import CheckFailed
@@ -22,20 +23,37 @@ TEMPERATURE = 4.0  # of the distilled answers, Hinton, Vinyals, Dean (2015)
 @final
 @dataclass(frozen=True)
 class Task:
-    """What a phase trains for. teacher: the dense network in evaluation mode, or None; average: of the weights, or None."""
+    """What a phase trains for.
+
+    ranks    the processes that share it
+    teacher  the dense network in evaluation mode, or None
+    average  of the weights, or None
+    """
 
     phase: str
     epochs: int
     schedule: Schedule
+    ranks: Ranks = ALONE
     teacher: nn.Module | None = None
     average: Average | None = None
 
 
 def train_epoch(
-    model: nn.Module, optimizer: Optimizer, dataset: Images, settings: Settings, task: Task, epoch: int
+    model: nn.Module,
+    joined: nn.Module,
+    optimizer: Optimizer,
+    dataset: Images,
+    settings: Settings,
+    task: Task,
+    epoch: int,
 ) -> tuple[float, float]:
-    """Mean loss and percent of correct answers over the (augmented) training images of epoch `epoch` >= 0."""
+    """Mean loss and percent of correct answers over the (augmented) training images of epoch `epoch` >= 0.
+
+    joined: `model`, or its twin over several processes (nets/ranks.py); then the figures are those of this rank's images.
+    """
     model.train()
+    joined.train()
+    ranks = task.ranks
     per_epoch = steps_per_epoch(dataset, settings.batch_size)
     losses, correct, seen = [], 0, 0
     generator = epoch_generator(settings.seed, task.phase, epoch)
@@ -43,11 +61,15 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = task.schedule.rate(epoch * per_epoch + step, task.epochs * per_epoch)
         optimizer.zero_grad(set_to_none=True)
+        if len(labels) < 2 * ranks.world * settings.accumulate and ranks.world > 1:
+            continue  # batch normalisation needs two images a part; every rank sees the same count here
+        whole = len(labels)
+        images, labels = ranks.share(images, labels)
         parts = zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True)
         loss = torch.zeros((), device=images.device)
         for pictures, answers in parts:
-            logits, part = _loss(model, pictures, answers, settings, task)
-            part = part * (len(answers) / len(labels))
+            logits, part = _loss(joined, pictures, answers, settings, task)
+            part = part * (len(answers) * ranks.world / whole)  # the ranks' gradients are averaged
             part.backward()
             loss += part.detach()
             correct = correct + (logits.detach().argmax(1) == answers).sum()
@@ -56,7 +78,7 @@ def train_epoch(
         optimizer.step()
         if task.average is not None:
             task.average.update(model)
-        losses.append(loss * len(labels))
+        losses.append(loss * (whole / ranks.world))
         seen += len(labels)
         if step % CHECK_EVERY == CHECK_EVERY - 1 or step == per_epoch - 1:
             _check(torch.stack(losses), task, epoch)
@@ -70,12 +92,13 @@ def _loss(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings, 
         images = images.contiguous(memory_format=torch.channels_last)
     with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
         logits = model(images)
-    loss = F.cross_entropy(logits.float(), labels, label_smoothing=settings.label_smoothing)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
     if task.teacher is not None and settings.distill:
         with torch.no_grad(), torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
             taught = task.teacher(images)
-        student = F.log_softmax(logits.float() / TEMPERATURE, 1)
-        teacher = F.log_softmax(taught.float() / TEMPERATURE, 1)
+        student = F.log_softmax(logits / TEMPERATURE, 1)
+        teacher = F.log_softmax(taught.to(logits.dtype) / TEMPERATURE, 1)
         apart = F.kl_div(student, teacher, reduction="batchmean", log_target=True) * TEMPERATURE**2
         loss = (1 - settings.distill) * loss + settings.distill * apart
     return logits, loss

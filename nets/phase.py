@@ -19,6 +19,7 @@ from nets.groups import ChannelGroups
 from nets.images import Images
 from nets.optimizer import Proximal
 from nets.progress import EpochBars
+from nets.ranks import ALONE, Ranks
 from nets.run_folder import append_metrics
 from nets.settings import Settings
 from perspective.errors import CheckFailed
@@ -43,6 +44,7 @@ class Run:
     snapshot: Snapshot | None
     facts: dict[str, Any]
     make_optimizer: MakeOptimizer | None = None
+    ranks: Ranks = ALONE
 
     def is_past(self, phase: str) -> bool:
         """Is the checkpoint of a later phase than this one?"""
@@ -89,16 +91,19 @@ def train_phase(
     """
     settings, done = run.settings, 0
     averaged = settings.ema > 0 and phase != "regularise" and epochs > 0
-    task = Task(phase, epochs, settings.rates(lr), teacher, Average(model, settings.ema) if averaged else None)
+    task = Task(
+        phase, epochs, settings.rates(lr), run.ranks, teacher, Average(model, settings.ema) if averaged else None
+    )
     if run.snapshot is not None and run.snapshot.phase == phase:
         restore(run.snapshot, model, optimizer, task.average)
         done = run.snapshot.epoch
+    joined = run.ranks.joined(model)
     bar = run.bars.start(phase, epochs, done)
     total = sum(layer.channels for layer in groups.layers)
     while done < epochs and not run.facts.get(f"{phase}_ended", False):
         start = time.perf_counter()
         before_epoch(done)
-        loss, train_accuracy = _train(run, model, optimizer, task, done)
+        loss, train_accuracy = _train(run, model, joined, optimizer, task, done)
         validation = accuracy(model, run.data, run.data.validation, settings.precision)
         done += 1
         surviving = groups.surviving()
@@ -115,10 +120,12 @@ def train_phase(
             "surviving": surviving,
             "channels": {layer.name: layer.channels for layer in groups.layers},
         }
-        lines = append_metrics(run.out / "metrics.jsonl", line)
-        write_checkpoint(
-            run.out / "checkpoint", take(phase, done, model, optimizer, lines, run.facts, average=task.average)
-        )
+        if run.ranks.is_main:
+            lines = append_metrics(run.out / "metrics.jsonl", line)
+            write_checkpoint(
+                run.out / "checkpoint", take(phase, done, model, optimizer, lines, run.facts, average=task.average)
+            )
+        run.ranks.meet()
         note = f"loss {loss:.3f}, validation {validation:.2f} %, channels {sum(surviving.values())}/{total}"
         run.bars.advance(bar, note)
     if task.average is not None:
@@ -126,9 +133,11 @@ def train_phase(
     return done
 
 
-def _train(run: Run, model: nn.Module, optimizer: Optimizer, task: Task, epoch: int) -> tuple[float, float]:
+def _train(
+    run: Run, model: nn.Module, joined: nn.Module, optimizer: Optimizer, task: Task, epoch: int
+) -> tuple[float, float]:
     try:
-        return train_epoch(model, optimizer, run.data, run.settings, task, epoch)
+        return train_epoch(model, joined, optimizer, run.data, run.settings, task, epoch)
     except CheckFailed as error:
         last = newest(run.out / "checkpoint")
         where = "there is no checkpoint before it" if last is None else f"the last finite state is {last}"

@@ -9,10 +9,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 @final
 class EpochBars:
-    """One bar a phase; every written line goes to standard error."""
+    """One bar a phase; every written line goes to standard error. seen=False: nothing is written (ranks but the first)."""
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    def __init__(self, seen: bool = True) -> None:
+        self._console = Console(stderr=True, quiet=not seen)
         self._progress = Progress(
             TextColumn("{task.description:<11}"),
             BarColumn(bar_width=24),

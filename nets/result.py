@@ -24,6 +24,9 @@ def finish(
     smaller: the pruned network, or None where nothing was pruned. bounds: M of each layer. Returns result.json's content.
     """
     settings, out, data = run.settings, run.out, run.data
+    if not run.ranks.is_main:
+        run.ranks.meet()
+        return read_json(out / "result.json")
     final = dense if smaller is None else smaller
     if not (out / "model").is_dir():
         save_model(final, out / "model")
@@ -55,6 +58,7 @@ def finish(
     }
     write_json(out / "result.json", result)
     write_report(out)
+    run.ranks.meet()
     return result
 
 

@@ -7,6 +7,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from nets.methods import Method, choose_method
 from nets.optimizer import Proximal
 from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
+from nets.ranks import Ranks, joined_ranks
 from nets.removal import remove_channels
 from nets.result import channels_by_layer, finish
 from nets.run_folder import cut_metrics, describe_environment, prepare_folder, read_json, write_json
@@ -59,7 +61,11 @@ def train(
         return read_json(out / "result.json")
     method = choose_method(settings.method, settings.alpha, settings.m_scale)
     _refuse_contradictions(settings, method)
-    with _deterministic(settings, out if resume else None) as device, EpochBars() as bars:
+    with (
+        joined_ranks(settings.device) as ranks,
+        _deterministic(settings, out if resume else None, ranks) as device,
+        EpochBars(ranks.is_main) as bars,
+    ):
         data = _data(settings).to(device)
         source = None
         if settings.dense is not None and not (out / "dense").is_dir():
@@ -71,7 +77,7 @@ def train(
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
             if budget is not None:
                 check_reachable(shape, groups, Gauge(budget, shape, example), settings.limits)
-        run = _open(settings, out, resume, data, device, bars, make_optimizer)
+        run = _open(Run(settings, out, data, device, bars, None, {}, make_optimizer, ranks), resume)
 
         dense = dense_network(run, source)
         if not method.prunes:
@@ -213,24 +219,20 @@ def _teacher(run: Run, dense: nn.Module) -> nn.Module | None:
     return placed(copy.deepcopy(dense), run.settings, run.device).eval().requires_grad_(False)
 
 
-def _open(
-    settings: Settings,
-    out: Path,
-    resume: bool,
-    data: Images,
-    device: torch.device,
-    bars: EpochBars,
-    make_optimizer: MakeOptimizer | None,
-) -> Run:
-    if not resume:
+def _open(run: Run, resume: bool) -> Run:
+    """The run folder made or read (by rank 0 made, by all read), and what its last checkpoint says."""
+    out = run.out
+    if not resume and run.ranks.is_main:
         prepare_folder(out)
-        write_json(out / "config.json", {**as_json(settings), "environment": describe_environment(device)})
+        write_json(out / "config.json", {**as_json(run.settings), "environment": describe_environment(run.device)})
+    run.ranks.meet()
     snapshot, warnings = read_checkpoint(out / "checkpoint")
     for warning in warnings:
-        bars.say(warning)
-    facts = {} if snapshot is None else dict(snapshot.facts)
-    cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics)
-    return Run(settings, out, data, device, bars, snapshot, facts, make_optimizer)
+        run.bars.say(warning)
+    if run.ranks.is_main:
+        cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics)
+    run.ranks.meet()
+    return replace(run, snapshot=snapshot, facts={} if snapshot is None else dict(snapshot.facts))
 
 
 def _finetuning(run: Run, method: Method) -> tuple[int, float]:
@@ -254,7 +256,7 @@ def _refuse_contradictions(settings: Settings, method: Method) -> None:
 
 
 @contextmanager
-def _deterministic(settings: Settings, resumed: Path | None) -> Iterator[torch.device]:
+def _deterministic(settings: Settings, resumed: Path | None, ranks: Ranks) -> Iterator[torch.device]:
     """Deterministic kernels, and the recipe's thread count or the one a resumed run was started with; put back
     afterwards."""
     if settings.device == "cuda":
@@ -269,7 +271,7 @@ def _deterministic(settings: Settings, resumed: Path | None) -> Iterator[torch.d
         torch.set_num_threads(wanted)
     torch.use_deterministic_algorithms(True)
     try:
-        yield torch.device(settings.device)
+        yield torch.device(settings.device, ranks.local) if settings.device == "cuda" else torch.device("cpu")
     finally:
         torch.use_deterministic_algorithms(were)
         torch.set_num_threads(threads)
