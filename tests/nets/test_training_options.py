@@ -82,7 +82,7 @@ def test_clipping_and_smoothing(digits):
     torch.testing.assert_close(run(digits, clip=0.1), by_hand(digits, clip=0.1), rtol=1e-9, atol=1e-11)
 
     def smoothed(logits, labels):
-        target = 0.8 * F.one_hot(labels, 10) + 0.2 / 10
+        target = 0.8 * F.one_hot(labels, 10).double() + 0.2 / 10
         return -(target * logits.log_softmax(1)).sum(1).mean()
 
     torch.testing.assert_close(run(digits, label_smoothing=0.2), by_hand(digits, smoothed), rtol=1e-9, atol=1e-11)
