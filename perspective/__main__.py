@@ -22,6 +22,9 @@ COMMANDS = {  # name: (module, what `perspective --help` says)
     "train": ("nets.commands", "Train a network and prune it with a proximal step."),
     "prune": ("nets.commands", "Prune a network that is already trained."),
     "certify": ("nets.certify_command", "The proven best channels of every layer of a trained network."),
+    "compare": ("nets.compare_command", "Runs side by side: one table, one picture, one page."),
+    "export": ("nets.export_command", "Write a run's network as torch.export and ONNX files, checked against it."),
+    "latency": ("nets.latency_command", "Time a run's dense and pruned networks side by side."),
     "report": ("nets.commands", "Write a run's report.html again."),
 }
 
