@@ -7,7 +7,8 @@ from typing import Any, final
 
 from torch import nn
 
-from nets.data import Dataset, load_data
+from nets.data import load_data
+from nets.images import Images
 from nets.run_folder import read_json
 from nets.saving import load
 from perspective.errors import InputError
@@ -20,7 +21,7 @@ class FinishedRun:
     evaluation mode."""
 
     config: Mapping[str, Any]
-    data: Dataset
+    data: Images
     final: nn.Module
     dense: nn.Module | None
 
@@ -38,7 +39,7 @@ def open_finished(run: Path, data_dir: Path | None = None) -> FinishedRun:
     folder = config.get("data_dir") if data_dir is None else data_dir
     return FinishedRun(
         config=config,
-        data=load_data(config["data"], None if folder is None else Path(folder)),
+        data=load_data(config["data"], None if folder is None else Path(folder), config.get("image_size")),
         final=load(run / "model"),
         dense=load(run / "dense") if (run / "dense").is_dir() else None,
     )

@@ -22,6 +22,7 @@ from nets.progress import EpochBars
 from nets.ranks import ALONE, Ranks
 from nets.run_folder import append_metrics
 from nets.settings import Settings
+from nets.tensorboard import open_writer, write_scalars
 from perspective.errors import CheckFailed
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter], float], Optimizer]
@@ -83,11 +84,13 @@ def train_phase(
     teacher: nn.Module | None = None,
     before_epoch: Callable[[int], None] = lambda epoch: None,
     is_enough: Callable[[], bool] = lambda: False,
+    count: Callable[[], dict[str, float]] = dict,
 ) -> int:
     """Train `model` in place for `epochs` epochs, or until `is_enough()` after one of them; returns the epochs done.
 
     A checkpoint of this phase is taken up where it stands. teacher: see nets/epoch.py. before_epoch(e): called before epoch
-    e = 0, 1, ...; it may look at the weights and set prices.
+    e = 0, 1, ...; it may look at the weights and set prices. count(): more numbers for the metrics, asked for after epochs that
+    changed the surviving channels.
     """
     settings, done = run.settings, 0
     averaged = settings.ema > 0 and phase != "regularise" and epochs > 0
@@ -99,6 +102,8 @@ def train_phase(
         done = run.snapshot.epoch
     joined = run.ranks.joined(model)
     bar = run.bars.start(phase, epochs, done)
+    writer = open_writer(run.out) if settings.tensorboard and run.ranks.is_main else None
+    counted: tuple[dict[str, int], dict[str, float]] = ({}, {})
     total = sum(layer.channels for layer in groups.layers)
     while done < epochs and not run.facts.get(f"{phase}_ended", False):
         start = time.perf_counter()
@@ -107,6 +112,8 @@ def train_phase(
         validation = accuracy(model, run.data, run.data.validation, settings.precision)
         done += 1
         surviving = groups.surviving()
+        if surviving != counted[0]:
+            counted = (surviving, count())
         run.facts[f"{phase}_ended"] = is_enough()
         line = {
             "phase": phase,
@@ -117,17 +124,22 @@ def train_phase(
             "train_accuracy": train_accuracy,
             "validation_accuracy": validation,
             "penalty": _penalty(optimizer),
+            **counted[1],
             "surviving": surviving,
             "channels": {layer.name: layer.channels for layer in groups.layers},
         }
         if run.ranks.is_main:
             lines = append_metrics(run.out / "metrics.jsonl", line)
+            if writer is not None:
+                write_scalars(writer, line)
             write_checkpoint(
                 run.out / "checkpoint", take(phase, done, model, optimizer, lines, run.facts, average=task.average)
             )
         run.ranks.meet()
         note = f"loss {loss:.3f}, validation {validation:.2f} %, channels {sum(surviving.values())}/{total}"
-        run.bars.advance(bar, note)
+        run.bars.advance(bar, note + "".join(f", {name.replace('_', ' ')} {v:.1%}" for name, v in counted[1].items()))
+    if writer is not None:
+        writer.close()
     if task.average is not None:
         task.average.write(model)
     return done

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from nets.batches import steps_per_epoch
 from nets.budget import (
+    Budget,
     Gauge,
     channels_for_budget,
     check_reachable,
@@ -138,11 +139,15 @@ def _regularise(
             return False
         return share_left(*on_cpu(model, groups), Gauge(budget, whole[0], example), []) <= budget.share
 
+    def count() -> dict[str, float]:
+        return {"macs_left": share_left(*on_cpu(model, groups), Gauge(Budget("macs", 1.0), whole[0], example), [])}
+
     run.facts["regularise_epochs"] = train_phase(
         *(run, "regularise", model, optimizer, groups, settings.epochs, settings.lr),
         teacher=_teacher(run, dense),
         before_epoch=set_prices,
         is_enough=fits_budget,
+        count=count,
     )
 
 
