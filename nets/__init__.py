@@ -1,5 +1,6 @@
 """Networks: channel groups, the exact proximal step while training, and physically smaller networks."""
 
+from nets.budget import reach_budget
 from nets.groups import ChannelGroups, channel_groups
 from nets.measure import measure
 from nets.optimizer import Proximal
@@ -15,6 +16,7 @@ __all__ = [
     "channel_groups",
     "load",
     "measure",
+    "reach_budget",
     "remove_channels",
     "resnet18_cifar",
     "resnet20",

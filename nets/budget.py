@@ -6,78 +6,25 @@ channel overshoots, dearer ones are given back as long as the network still fits
 """
 
 import copy
-import fnmatch
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from nets.gauge import KINDS, Budget, Gauge, parse_budget
 from nets.groups import ChannelGroups
+from nets.limits import Limits
+from nets.measure import Measurement
 from nets.removal import remove_channels
 from perspective.errors import InputError
 
-__all__ = ["KINDS", "Budget", "Gauge", "Limits", "channels_for_budget", "check_reachable", "parse_budget", "select"]
+__all__ = ["KINDS", "Budget", "Gauge", "Limits", "channels_for_budget", "check_reachable", "parse_budget"]
 
 CLOSE = 0.01  # a budget missed from below by more than this is worth giving channels back
 LOOKS = 24
 
 Channel = tuple[str, int]
-
-
-@final
-@dataclass(frozen=True)
-class Limits:
-    """What a budget may not touch.
-
-    floor     share of its channels that every layer keeps at least (prices in proportion to what is saved would otherwise
-              empty the early layers)
-    round_to  a layer that loses channels keeps a multiple of it (what kernels like; at least one multiple)
-    excluded  patterns (`layer1.*`, `conv1`) of layers that lose nothing
-    """
-
-    floor: float = 0.15
-    round_to: int = 1
-    excluded: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.floor < 1:
-            raise InputError(f"--floor is {self.floor:g}; it must be at least 0 and less than 1")
-        if self.round_to < 1:
-            raise InputError(f"--round-to is {self.round_to}; it must be at least 1")
-
-    def least(self, channels: int) -> int:
-        """The fewest channels that a layer of `channels` may keep."""
-        kept = max(1, math.ceil(self.floor * channels))
-        return min(channels, self.round_to * math.ceil(kept / self.round_to))
-
-    def kept(self, channels: int, alive: int, wanted: int) -> int:
-        """How many channels the layer keeps where the order wants `wanted`: a multiple of round_to, upwards if the channels
-        that are not zero (`alive`) suffice, else downwards."""
-        if wanted >= channels:
-            return min(channels, alive) if self.round_to == 1 else self._multiple(channels, alive, channels)
-        return self._multiple(channels, alive, wanted)
-
-    def _multiple(self, channels: int, alive: int, wanted: int) -> int:
-        up = min(channels, self.round_to * math.ceil(wanted / self.round_to))
-        if up <= alive:
-            return up
-        return alive // self.round_to * self.round_to or alive
-
-
-def select(groups: ChannelGroups, limits: Limits) -> ChannelGroups:
-    """The groups without the excluded layers; InputError for a pattern that fits no layer, or where nothing is left."""
-    names = [layer.name for layer in groups.layers]
-    for pattern in limits.excluded:
-        if not fnmatch.filter(names, pattern):
-            raise InputError(f"--exclude {pattern} fits no layer; the layers are {', '.join(names)}")
-    left = tuple(x for x in groups.layers if not any(fnmatch.fnmatch(x.name, p) for p in limits.excluded))
-    if not left:
-        raise InputError("--exclude leaves no layer to prune; exclude fewer")
-    return groups if len(left) == len(names) else ChannelGroups(left)
 
 
 def even(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -176,6 +123,34 @@ def channels_for_budget(
         if best < now <= share:
             chosen, best = back, now
     return chosen
+
+
+def reach_budget(
+    model: nn.Module,
+    groups: ChannelGroups,
+    example_inputs: Tensor,
+    budget: str | Budget,
+    *,
+    whole: Measurement | None = None,
+    scores: Mapping[str, Tensor] | None = None,
+    limits: Limits | None = None,
+) -> list[Channel]:
+    """Zero channels of `model`, in place, until what `remove_channels` leaves is within the budget; returns them.
+
+    budget: "macs=0.5", "params=0.3" or "channels=0.5". whole: counts of the dense network, if `model` holds zeros already
+    (default: as it stands). scores: by layer name (channels,), what goes first is lowest; default: ranks of the norms in each
+    layer.
+    InputError with the reachable range where the budget is out of reach.
+    """
+    asked = parse_budget(budget) if isinstance(budget, str) else budget
+    if asked.kind == "latency" and whole is not None:
+        raise InputError("a latency budget is measured against the network as it stands; leave whole= out")
+    gauge = Gauge(asked, copy.deepcopy(model), example_inputs, whole)
+    check_reachable(model, groups, gauge, limits)
+    norms = {layer.name: groups.rows(layer).double().norm(dim=1).cpu() for layer in groups.layers}
+    taken = channels_for_budget(model, groups, gauge, even(norms) if scores is None else scores, limits)
+    zero_channels(groups, taken)
+    return taken
 
 
 def _rounded(

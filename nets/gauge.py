@@ -38,16 +38,18 @@ def parse_budget(text: str) -> Budget:
 @final
 @dataclass(frozen=True)
 class Gauge:
-    """A budget and the dense network it is a share of. example: a normalised batch (the one timed, for latency)."""
+    """A budget and the dense network it is a share of. example: a normalised batch (the one timed, for latency); counts: the
+    dense network's, where `dense` is not it any more."""
 
     budget: Budget
     dense: nn.Module
     example: Tensor
+    counts: Measurement | None = None
 
     @cached_property
     def whole(self) -> Measurement:
         """The dense network's counts."""
-        return measure(self.dense, self.example)
+        return measure(self.dense, self.example) if self.counts is None else self.counts
 
     def share(self, smaller: nn.Module) -> float:
         """Count (or median seconds, both networks timed in turn) of `smaller` over that of the dense network."""

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, final
 
-from nets.budget import Budget, Limits, parse_budget
+from nets.gauge import Budget, parse_budget
+from nets.limits import Limits
 from nets.networks import ALL as NETS
 from nets.schedule import SHAPES, Schedule, Shape
 from perspective.errors import InputError

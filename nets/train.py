@@ -12,35 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from nets.batches import steps_per_epoch
 from nets.budget import (
-    Budget,
     Gauge,
     channels_for_budget,
     check_reachable,
-    even,
     select,
-    share_left,
     zero_channels,
 )
 from nets.checkpoint import read_checkpoint
-from nets.controller import Controller
 from nets.data import load_data
 from nets.dense import dense_network, fresh_network, load_dense, on_cpu, placed
 from nets.groups import ChannelGroups, channel_groups
 from nets.images import Images
 from nets.methods import Method, choose_method
-from nets.optimizer import Proximal
 from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
 from nets.ranks import Ranks, joined_ranks
+from nets.regularise import allocated, prunable_groups, regularise, teacher_of
 from nets.removal import remove_channels
 from nets.result import channels_by_layer, finish
 from nets.run_folder import cut_metrics, describe_environment, prepare_folder, read_json, write_json
 from nets.saving import describe, rebuild
-from nets.schedule import linear_growth
 from nets.settings import RECIPES, Settings, as_json
 from nets.statistics import reestimate_statistics
 from perspective.errors import CheckFailed, InputError
@@ -83,7 +77,7 @@ def train(
         dense = dense_network(run, source)
         if not method.prunes:
             return finish(run, dense, None)
-        whole, whole_groups = on_cpu(dense, _groups(run, dense))
+        whole, whole_groups = on_cpu(dense, prunable_groups(run, dense))
         prepared = method.prepare(whole_groups.snapshot())
 
         if run.is_past("regularise"):
@@ -92,15 +86,15 @@ def train(
             model = copy.deepcopy(dense) if settings.command == "prune" else fresh_network(settings, data, "regularise")
             model = placed(model, settings, device)
             if method.regularises:
-                _regularise(run, method, model, dense, (whole, whole_groups), prepared)
-            smaller = _remove(run, method, on_cpu(model, _groups(run, model)), whole, prepared)
+                regularise(run, method, model, dense, (whole, whole_groups), prepared)
+            smaller = _remove(run, method, on_cpu(model, prunable_groups(run, model)), whole, prepared)
 
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
         epochs, lr = _finetuning(run, method)
         groups = channel_groups(smaller, data.example_inputs)
         train_phase(
-            run, "finetune", smaller, run.optimizer(smaller, lr), groups, epochs, lr, teacher=_teacher(run, dense)
+            run, "finetune", smaller, run.optimizer(smaller, lr), groups, epochs, lr, teacher=teacher_of(run, dense)
         )
         return finish(run, dense, smaller, bounds={name: r.bound for name, r in prepared.items()})
 
@@ -110,47 +104,6 @@ def _data(settings: Settings) -> Images:
     return load_data(settings.data, folder, settings.image_size, settings.cutout, settings.workers)
 
 
-def _regularise(
-    run: Run,
-    method: Method,
-    model: nn.Module,
-    dense: nn.Module,
-    whole: tuple[nn.Module, ChannelGroups],
-    prepared: Mapping[str, Any],
-) -> None:
-    """The phase under the penalty: lambda constant or rising, until its epochs are over or the budget is met."""
-    settings, budget, example = run.settings, run.settings.budget_asked, run.data.example_inputs.cpu()
-    groups = _groups(run, model)
-    strength, targets = _strength(run, method, whole, prepared)
-    optimizer = method.wrap(run.optimizer(model, settings.lr), groups, prepared, strength)
-    steps = steps_per_epoch(run.data, settings.batch_size)
-    schedule = settings.rates(settings.lr)
-
-    def set_prices(epoch: int) -> None:
-        if not isinstance(optimizer, Proximal):
-            return
-        if targets is not None:
-            optimizer.prices = Controller(groups, prepared, targets, schedule, settings.epochs, steps).prices(epoch)
-        elif settings.growth == "linear":  # the same total as a constant one
-            optimizer.strength = strength * linear_growth(schedule, epoch, settings.epochs)
-
-    def fits_budget() -> bool:
-        if budget is None or targets is not None:
-            return False
-        return share_left(*on_cpu(model, groups), Gauge(budget, whole[0], example), []) <= budget.share
-
-    def count() -> dict[str, float]:
-        return {"macs_left": share_left(*on_cpu(model, groups), Gauge(Budget("macs", 1.0), whole[0], example), [])}
-
-    run.facts["regularise_epochs"] = train_phase(
-        *(run, "regularise", model, optimizer, groups, settings.epochs, settings.lr),
-        teacher=_teacher(run, dense),
-        before_epoch=set_prices,
-        is_enough=fits_budget,
-        count=count,
-    )
-
-
 def _remove(
     run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, prepared: Mapping[str, Any]
 ) -> nn.Module:
@@ -158,7 +111,7 @@ def _remove(
     (model, groups), settings, example = pruned, run.settings, run.data.example_inputs.cpu()
     if settings.budget_asked is not None:
         gauge = Gauge(settings.budget_asked, whole, example)
-        scores = _allocated(settings, method.scores(groups, prepared))
+        scores = allocated(settings, method.scores(groups, prepared))
         taken = channels_for_budget(model, groups, gauge, scores, settings.limits)
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
@@ -176,52 +129,6 @@ def _remove(
     run.facts["shape"] = describe(smaller)
     run.facts["stuck"] = smaller.removal.stuck
     return smaller
-
-
-def _strength(
-    run: Run, method: Method, whole: tuple[nn.Module, ChannelGroups], prepared: Mapping[str, Any]
-) -> tuple[float, dict[str, int] | None]:
-    """The lambda asked for; or the one whose shrinkage over the phase brings just the budget's channels to zero, by the
-    thresholds of the trained network; or the recipe's. With growth by the budget, 1 and the channels each layer loses."""
-    settings, budget = run.settings, run.settings.budget_asked
-    if "strength" in run.facts:
-        return run.facts["strength"], run.facts["targets"]
-    steps = settings.epochs * steps_per_epoch(run.data, settings.batch_size)
-    reach, targets = settings.rates(settings.lr).total(0, steps, steps), None
-    strength = RECIPES[settings.data].shrinkage / reach if settings.strength is None else settings.strength
-    if budget is not None and settings.strength is None:
-        gauge = Gauge(budget, whole[0], run.data.example_inputs.cpu())
-        scores = method.scores(whole[1], prepared)
-        taken = channels_for_budget(*whole, gauge, _allocated(settings, scores), settings.limits)
-        if settings.growth in (None, "budget"):
-            targets = {layer.name: sum(name == layer.name for name, _ in taken) for layer in whole[1].layers}
-            strength = 1.0
-        else:
-            strength = max((float(scores[name][k]) for name, k in taken), default=0.0) / reach
-    elif settings.growth == "budget":
-        raise InputError(f"method {settings.method} has no thresholds to follow a budget by; leave --growth out")
-    told = f"strength {strength:.4g}; sum of lr * strength over the phase {strength * reach:.4g}"
-    run.bars.say(
-        told if targets is None else f"{sum(targets.values())} channels are to be zero at the end of the phase"
-    )
-    run.facts["strength"], run.facts["targets"] = strength, targets
-    return strength, targets
-
-
-def _allocated(settings: Settings, scores: dict[str, Tensor]) -> dict[str, Tensor]:
-    """How a budget compares channels of different layers."""
-    return scores if settings.allocation == "price" else even(scores)
-
-
-def _groups(run: Run, model: nn.Module) -> ChannelGroups:
-    """The groups that may be pruned."""
-    return select(channel_groups(model, run.data.example_inputs, run.settings.coupled), run.settings.limits)
-
-
-def _teacher(run: Run, dense: nn.Module) -> nn.Module | None:
-    if not run.settings.distill:
-        return None
-    return placed(copy.deepcopy(dense), run.settings, run.device).eval().requires_grad_(False)
 
 
 def _open(run: Run, resume: bool) -> Run:

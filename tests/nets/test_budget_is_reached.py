@@ -10,17 +10,16 @@ from hypothesis import strategies as st
 from nets.budget import (
     Budget,
     Gauge,
-    Limits,
     channels_for_budget,
     check_reachable,
     even,
     parse_budget,
     removal_order,
-    select,
     share_left,
     zero_channels,
 )
 from nets.groups import channel_groups
+from nets.limits import Limits, select
 from nets.measure import measure
 from nets.methods import SPR, Magnitude
 from nets.removal import remove_channels
