@@ -18,7 +18,6 @@ from nets.budget import (
     Gauge,
     channels_for_budget,
     check_reachable,
-    select,
     zero_channels,
 )
 from nets.checkpoint import read_checkpoint
@@ -26,6 +25,7 @@ from nets.data import load_data
 from nets.dense import dense_network, fresh_network, load_dense, on_cpu, placed
 from nets.groups import ChannelGroups, channel_groups
 from nets.images import Images
+from nets.limits import select
 from nets.methods import Method, choose_method
 from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
