@@ -5,7 +5,9 @@ from nets.measure import measure
 from nets.optimizer import Proximal
 from nets.removal import remove_channels
 from nets.resnet import resnet20, resnet32, resnet44, resnet56, resnet110
+from nets.resnet_cifar_stem import resnet18_cifar, resnet50_cifar
 from nets.saving import load
+from nets.vgg import vgg16_bn
 
 __all__ = [
     "ChannelGroups",
@@ -14,9 +16,12 @@ __all__ = [
     "load",
     "measure",
     "remove_channels",
+    "resnet18_cifar",
     "resnet20",
     "resnet32",
     "resnet44",
+    "resnet50_cifar",
     "resnet56",
     "resnet110",
+    "vgg16_bn",
 ]

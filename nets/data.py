@@ -2,10 +2,10 @@
 
 digits: scikit-learn's 1797 8x8 images, 20 % test and 16 % validation. CIFAR: the official 10000 test images, and
 5000 of the 50000 training images for validation. Every split is stratified by class with a seed of its own, the
-same in every run.
+same in every run. Folders of image files are read by nets/imagefolder.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nets.batches import augment, epoch_order
 from nets.cifar import CIFAR10, CIFAR100, Release, read_cifar
+from nets.imagefolder import IMAGE_SIZE, load_image_folder
+from nets.images import Batch, Images
+from nets.splits import SPLIT_SEED, stratified
 from perspective.errors import InputError
-
-SPLIT_SEED = 20_230_614  # of the splits only; a run's --seed never moves an image from one split to another
 
 
 @final
@@ -34,13 +36,14 @@ class Split:
 
 @final
 @dataclass(frozen=True)
-class Dataset:
-    """Three splits and how to read them.
+class Dataset(Images):
+    """Three splits in memory and how to read them.
 
     white    the uint8 that stands for 1.0
     mean, std  per channel, in units of `white`
     padding  pixels of zero padding before the random crop of the augmentation
     flip     does the augmentation mirror half of the images?
+    cutout   pixels of a side of the square that the augmentation paints over with the mean colour; 0: none
     """
 
     name: str
@@ -53,17 +56,44 @@ class Dataset:
     std: tuple[float, ...]
     padding: int
     flip: bool
+    cutout: int = 0
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (batch, channels, height, width) -> float32 of the same shape, zero mean and unit deviation."""
-        mean = torch.tensor(self.mean, device=images.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=images.device).view(1, -1, 1, 1)
-        return (images.float() / self.white - mean) / std
+    @property
+    def device(self) -> torch.device:
+        """Where the images are."""
+        return self.train.images.device
+
+    @property
+    def in_channels(self) -> int:
+        """Colours of a pixel."""
+        return self.train.images.shape[1]
+
+    @property
+    def image_size(self) -> int:
+        """Pixels of a side."""
+        return self.train.images.shape[2]
+
+    def train_batches(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """See Images."""
+        colour = [round(mean * self.white) for mean in self.mean]
+        for picked in epoch_order(len(self.train), batch_size, generator):
+            picked = picked.to(self.device)
+            images = augment(self.train.images[picked], self.padding, self.flip, generator, self.cutout, colour)
+            yield self.normalise(images), self.train.labels[picked]
+
+    def split_batches(self, split: Split, batch_size: int) -> Iterator[Batch]:
+        """See Images."""
+        for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True):
+            yield self.normalise(images), labels
 
     @property
     def example_inputs(self) -> Tensor:
         """A few normalised validation images: for tracing, counting and comparing logits."""
         return self.normalise(self.validation.images[:8])
+
+    def pick_training_images(self, indices: Sequence[int]) -> Tensor:
+        """See Images."""
+        return self.normalise(self.train.images[torch.tensor(indices, device=self.device)])
 
     def to(self, device: torch.device) -> "Dataset":
         """The same data set with its tensors on `device`."""
@@ -74,23 +104,29 @@ class Dataset:
         return replace(self, train=train, validation=validation, test=test)
 
 
-def load_data(name: str, data_dir: Path | None) -> Dataset:
-    """The data set of that name on the CPU; unknown names, missing or altered files raise InputError."""
+def load_data(
+    name: str, data_dir: Path | None, image_size: int | None = None, cutout: int = 0, workers: int | None = None
+) -> Images:
+    """The data set of that name on the CPU; unknown names, missing or altered files raise InputError.
+
+    image_size, workers: of an image folder (nets/imagefolder.py); cutout: of the data sets in memory.
+    """
+    if name == IMAGEFOLDER:
+        if cutout:
+            raise InputError(
+                "cutout is made for digits and CIFAR, an image folder is cropped instead; leave --cutout out"
+            )
+        return load_image_folder(data_dir, IMAGE_SIZE if image_size is None else image_size, workers)
     loader = _LOADERS.get(name)
     if loader is None:
-        raise InputError(f"unknown data {name!r}; choose one of {', '.join(_LOADERS)}")
-    return loader(data_dir)
-
-
-def stratified(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices (rest, chosen), both sorted: `share` of every class is chosen, counts rounded per class."""
-    generator = np.random.default_rng(seed)
-    chosen = []
-    for label in np.unique(labels):
-        members = generator.permutation(np.flatnonzero(labels == label))
-        chosen.append(members[: round(share * len(members))])
-    picked = np.sort(np.concatenate(chosen))
-    return np.setdiff1d(np.arange(len(labels)), picked), picked
+        raise InputError(f"unknown data {name!r}; choose one of {', '.join((*_LOADERS, IMAGEFOLDER))}")
+    dataset = loader(data_dir)
+    side = dataset.image_size
+    if image_size not in (None, side):
+        raise InputError(f"the images of {name} have {side}x{side} pixels, not {image_size}; leave --image-size out")
+    if not 0 <= cutout <= side:
+        raise InputError(f"--cutout is {cutout}; it must be a number of pixels between 0 (off) and {side}")
+    return replace(dataset, cutout=cutout)
 
 
 def _digits(data_dir: Path | None) -> Dataset:
@@ -141,6 +177,7 @@ def _cifar(release: Release) -> Callable[[Path | None], Dataset]:
     return load
 
 
+IMAGEFOLDER = "imagefolder"
 _LOADERS: dict[str, Callable[[Path | None], Dataset]] = {
     "digits": _digits,
     "cifar10": _cifar(CIFAR10),

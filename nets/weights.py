@@ -1,10 +1,12 @@
 """Load a state dict of somebody else's training into a network, without ever opening a pickle that could run code.
 
 safetensors files, or torch files read with weights_only=True; an entry "state_dict" and the prefix "module." (of
-DataParallel) are understood. Names and shapes must match exactly.
+DataParallel) are understood. Names and shapes must match exactly; but torchvision's published ViT file has older names for the
+two linear layers of each block, which are understood too.
 """
 
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -18,8 +20,8 @@ from perspective.errors import InputError
 def load_weights(model: nn.Module, path: Path) -> None:
     """Copy the file's tensors into `model`; raises InputError where the file or its names, shapes or values do not
     fit."""
-    found = {name.removeprefix("module."): tensor for name, tensor in _read(Path(path)).items()}
     wanted = model.state_dict()
+    found = {_present(name.removeprefix("module."), wanted): tensor for name, tensor in _read(Path(path)).items()}
     # torch counts batches in BatchNorm only for momentum=None; old files lack the counter
     missing = sorted(name for name in wanted if name not in found and not name.endswith("num_batches_tracked"))
     unknown = sorted(name for name in found if name not in wanted)
@@ -37,6 +39,12 @@ def load_weights(model: nn.Module, path: Path) -> None:
         if not torch.isfinite(tensor).all():
             raise InputError(f"{path}: {name} contains NaN or infinite values; use a file of a finished training")
     model.load_state_dict({**wanted, **found})
+
+
+def _present(name: str, wanted: Mapping[str, Tensor]) -> str:
+    """The present name of a tensor that torchvision has renamed (MLPBlock, version 2), where the network wants that one."""
+    renamed = name.replace(".mlp.linear_1.", ".mlp.0.").replace(".mlp.linear_2.", ".mlp.3.")
+    return renamed if name not in wanted and renamed in wanted else name
 
 
 def _read(path: Path) -> dict[str, Tensor]:
