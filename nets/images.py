@@ -61,11 +61,14 @@ class Images(ABC):
 
     def training_images(self, count: int, seed: int) -> Tensor:
         """`count` different training images drawn by `seed`, in the split's order, normalised, not augmented."""
-        if not 1 <= count <= len(self.train):
+        present = len(self.train)
+        if count < 1:
+            raise InputError(f"{count} training images are asked for; ask for at least one")
+        if count > present:
             raise InputError(
-                f"{self.name} has {len(self.train)} training images, {count} are asked for; ask for 1 to {len(self.train)}"
+                f"{count} images are asked for, and {self.name} has {present} training images; ask for fewer"
             )
-        chosen = np.random.default_rng(seed).choice(len(self.train), count, replace=False)
+        chosen = np.random.default_rng(seed).choice(present, count, replace=False)
         return self.pick_training_images(np.sort(chosen).tolist())
 
     def normalise(self, images: Tensor) -> Tensor:

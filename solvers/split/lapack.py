@@ -32,10 +32,8 @@ def factor(a):
 
 
 @njit(cache=True, nogil=True)
-def invert(a):
-    """Inverse of a positive definite a (n, n) in place, both triangles; False, and a is lost, where it is not."""
-    if not factor(a):
-        return False
+def invert_factor(a):
+    """Inverse (n, n), both triangles, in the place of what `factor` left in a; True where it exists."""
     n = np.array([a.shape[0]], dtype=np.int32)
     info = np.zeros(1, dtype=np.int32)
     side = np.array([76], dtype=np.int8)
@@ -44,6 +42,12 @@ def invert(a):
         for j in range(i):
             a[i, j] = a[j, i]
     return info[0] == 0
+
+
+@njit(cache=True, nogil=True)
+def invert(a):
+    """Inverse of a positive definite a (n, n) in place, both triangles; False, and a is lost, where it is not."""
+    return factor(a) and invert_factor(a)
 
 
 @njit(cache=True, nogil=True)

@@ -24,6 +24,7 @@ from solvers.problem import Array, LayerProblem
 
 ROUNDING = 1e-11  # stated slack, relative to the magnitudes that are added up, of a well-conditioned problem
 EPS = float(np.finfo(np.float64).eps)
+CLEAR = 1e-3  # a least eigenvalue not below this, of a unit diagonal, takes no digits worth a closer look
 SINGULAR = 1e-11  # a whitened Gram matrix with a smaller eigenvalue has no digits to split
 
 
@@ -86,6 +87,10 @@ class Split:
             return np.full(box.shape[1], self.price)
         return self.price - M**2 * np.einsum("k,kja->j", self.reach, box)
 
+    def round_down(self, bound: float) -> float:
+        """The bound less what a proof's rounding takes off, and as much again for another machine's order of summation."""
+        return bound - 4 * self.slack * (2 * self.constant + abs(bound))
+
     def weights(self, groups: NDArray[np.intp], Wt: Array) -> Array:
         """(d, o) weights of the layer from whitened, rotated ones of some groups, (o, g s)."""
         d, o, s = self.problem.X.shape[1], len(self.Bt), self.size
@@ -106,7 +111,7 @@ def normal_equations(problem: LayerProblem) -> tuple[Array, Array]:
     quadratic = problem.regulariser.quadratic
     assert quadratic is not None
     A = problem.X.T @ problem.X
-    A[np.diag_indices(len(A))] += problem.strength * quadratic[0]
+    A.ravel()[:: len(A) + 1] += problem.strength * quadratic[0]
     return A, problem.X.T @ problem.targets2d
 
 
@@ -133,21 +138,27 @@ def split_frame(problem: LayerProblem, A: Array, B: Array, starts: NDArray[np.in
     numpy's LinAlgError where a block is not positive definite to rounding.
     """
     slots, d = problem.slots, len(A)
-    scale = 1 / np.sqrt(np.diagonal(A))
-    least = float(np.linalg.eigvalsh(scale[:, None] * A * scale)[0])
-    skew = float(np.linalg.norm(rotation.T @ rotation - np.eye(len(rotation)), 2))
+    skew = float(np.linalg.norm(rotation.T @ rotation - np.eye(len(rotation)), 2)) if len(rotation) > 1 else 0.0
+    p, s = slots.shape
+    place = slots.ravel()
+    if len(place) > d:  # empty places get a feature of their own that explains nothing
+        padded = np.eye(d + p * s)
+        padded[:d, :d] = A
+        place = np.where(slots == d, d + np.arange(p * s).reshape(p, s), slots).ravel()
+        A, B = padded, np.vstack([B, np.zeros((p * s, B.shape[1]))])
+    A, B = A[np.ix_(place, place)], (B @ rotation)[place]
+    places = np.arange(p)
+    scale = 1 / np.sqrt(np.diagonal(A).reshape(p, s))
+    own = scale[:, :, None] * A.reshape(p, s, p, s)[places, :, places, :] * scale[:, None, :]
+    whitener = np.linalg.inv(np.linalg.cholesky(own)) * scale[:, None, :]
+    unwhitened, A, B = A, whiten(A, whitener), (whitener @ B.reshape(p, s, -1)).reshape(p * s, -1)
+    smallest = float(np.linalg.eigvalsh(A)[0])
+    # of A with a unit diagonal: at least this, for that is the whitened A between the groups' own factors
+    least = smallest * float(np.min(np.linalg.eigvalsh(own)) if s > 1 else 1.0)
+    if s > 1 and least < CLEAR:
+        least = float(np.linalg.eigvalsh(scale.reshape(-1, 1) * unwhitened * scale.ravel())[0])
     # forming and solving the normal equations loses their condition number, and a rotation as much as it is off
     slack = ROUNDING + EPS * float(np.sqrt(len(problem.X)) + d) / max(least, EPS) + 2 * skew
-    p, s = slots.shape
-    padded = np.eye(d + p * s)  # empty places get a feature of their own that explains nothing
-    padded[:d, :d] = A
-    place = np.where(slots == d, d + np.arange(p * s).reshape(p, s), slots).ravel()
-    A = padded[np.ix_(place, place)]
-    B = np.vstack([B @ rotation, np.zeros((p * s, B.shape[1]))])[place]
-    whitener = np.empty((p, s, s))
-    for j in range(p):
-        whitener[j] = np.linalg.inv(np.linalg.cholesky(A[j * s : (j + 1) * s, j * s : (j + 1) * s]))
-    A, B = whiten(A, whitener), np.einsum("jab,jbo->jao", whitener, B.reshape(p, s, -1)).reshape(p * s, -1)
     return Split(
         problem=problem,
         A=A,
@@ -159,7 +170,7 @@ def split_frame(problem: LayerProblem, A: Array, B: Array, starts: NDArray[np.in
         constant=float(np.sum(problem.targets2d**2)),
         price=problem.strength * problem.regulariser.price,
         room=problem.n_groups if problem.at_most is None else problem.at_most,
-        smallest=float(np.linalg.eigvalsh(A)[0]),
+        smallest=smallest,
         slack=slack,
     )
 
@@ -167,8 +178,8 @@ def split_frame(problem: LayerProblem, A: Array, B: Array, starts: NDArray[np.in
 def whiten(A: Array, whitener: Array) -> Array:
     """T A T' with T = blockdiag(whitener), symmetric to the last bit."""
     p, s, _ = whitener.shape
-    half = np.einsum("jab,jbk->jak", whitener, A.reshape(p, s, -1)).reshape(p * s, -1)
-    full = np.einsum("jab,jbk->jak", whitener, np.ascontiguousarray(half.T).reshape(p, s, -1)).reshape(p * s, -1)
+    half = (whitener @ A.reshape(p, s, -1)).reshape(p * s, -1)
+    full = (whitener @ half.T.reshape(p, s, -1)).reshape(p * s, -1)
     return 0.5 * (full + full.T)
 
 

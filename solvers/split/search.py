@@ -1,20 +1,22 @@
 """The exact solution of the squared loss with a cost a s^2: split, strengthen, search, and one certificate of it all."""
 
 import time
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perspective.errors import InputError
 from solvers.problem import LayerProblem
-from solvers.reduced import reduce
 from solvers.result import Certificate, Result, Status, relative_gap
+from solvers.split.aim import fit_on
 from solvers.split.elimination import eliminate_groups
 from solvers.split.kernel import compile_kernels
 from solvers.split.leaf import Frame
-from solvers.split.program import SINGULAR, split_problem
+from solvers.split.program import SINGULAR, Split, split_problem
+from solvers.split.single import Dive, compile_single, dive_single
 from solvers.split.strengthen import output_clusters, root_curvature
-from solvers.split.tree import grow_split_tree
+from solvers.split.tree import SplitTree, grow_split_tree
 
 TOUCHES = 1e-9  # relative distance to the box that counts as on it
 
@@ -27,34 +29,68 @@ def solve_split(
     start: supports (p,) worth a look besides the search's own, from a similar problem; they are fitted here.
     The clock starts after the kernels are compiled, which happens once on a machine (numba keeps them).
     """
-    compile_kernels()
-    eliminate_groups(np.eye(2), np.ones((2, 1)), 1)
+    plain = len(problem.targets2d[0]) == 1 and problem.at_most is None and strengthen == "blocks"
+    if plain:
+        compile_single()
+    else:
+        compile_tree()
     begin = time.perf_counter()
     split = split_problem(problem, output_clusters(strengthen, problem.targets2d.shape[1]))
     if split.smallest < SINGULAR:
         raise InputError("the inputs' Gram matrix with the ridge is singular to rounding; use a larger alpha")
+    if plain:
+        support, found = dive_single(split, gap, time_limit, start)
+        tree = None if found is None else _plant(split, found, time.perf_counter() - begin)
+        result = None if tree is None else _answer(problem, split, tree, gap, begin, 0.0)
+        if result is not None and result.status == Status.OPTIMAL:
+            return result
+        start = (*start, support)
+        waited = time.perf_counter()
+        compile_tree()
+        begin += time.perf_counter() - waited
     E = root_curvature(split, strengthen)
     spent = time.perf_counter() - begin
-    tree = grow_split_tree(split, reduce(problem), E, strengthen == "blocks", gap, max(time_limit - spent, 1e-3), start)
-    certificate = Certificate(tree.bound, tree.leaves, frame=Frame(split.starts, split.rotation))
-    objective = problem.objective(tree.weights)
-    if relative_gap(objective, certificate.bound) <= gap:
+    tree = grow_split_tree(split, E, strengthen == "blocks", gap, max(time_limit - spent, 1e-3), start)
+    return _answer(problem, split, tree, gap, begin, spent)
+
+
+def _plant(split: Split, found: Dive, seconds: float) -> SplitTree | None:
+    """The dive as a finished tree; None where its point leaves the box: the box is the general search's business."""
+    groups, bound = np.flatnonzero(found.support), split.problem.regulariser.bound
+    fit = fit_on(split.A, split.Bt[0], split.size, found.support)[split.features(groups)]
+    weights = split.weights(groups, fit[None])
+    if bound is not None and np.max(np.abs(weights), initial=0.0) > bound:
+        return None
+    value = split.problem.objective(weights)
+    least = split.round_down(min(found.least, value))
+    return SplitTree(weights, value, found.leaves, least, found.nodes, False, ((seconds, value, least),))
+
+
+def _answer(problem: LayerProblem, split: Split, tree: SplitTree, gap: float, begin: float, spent: float) -> Result:
+    if relative_gap(tree.value, tree.bound) <= gap:
         status = Status.OPTIMAL
     else:
         status = Status.TIME_LIMIT if tree.expired else Status.FEASIBLE
     return Result(
         status=status,
-        objective=objective,
-        lower_bound=certificate.bound,
+        objective=tree.value,
+        lower_bound=tree.bound,
         weights=problem.shaped(tree.weights),
         indicators=problem.kept(tree.weights),
         seconds=time.perf_counter() - begin,
         nodes=tree.nodes,
         backend="branch",
-        certificate=certificate,
+        certificate=Certificate(tree.bound, tree.leaves, frame=Frame(split.starts, split.rotation)),
         history=tuple((t + spent, best, bound) for t, best, bound in tree.history),
         notes=_notes(problem, tree.weights),
     )
+
+
+@lru_cache(maxsize=1)
+def compile_tree() -> None:
+    """Compile, or load from numba's cache, what the general search calls: once a process."""
+    compile_kernels()
+    eliminate_groups(np.eye(2), np.ones((2, 1)), 1)
 
 
 def _notes(problem: LayerProblem, weights: np.ndarray) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from solvers.dual import ON
 from solvers.fit import fit_support
 from solvers.problem import Array
-from solvers.reduced import Reduced
+from solvers.reduced import Reduced, reduce
 from solvers.result import Leaf
 from solvers.split.leaf import SplitLeaf, SplitPoint
 from solvers.split.node import Effort, Look, look_closely
@@ -36,10 +37,11 @@ ROOT_STEPS, NODE_STEPS = 200, 5  # most steps of the curvature
 @dataclass(frozen=True, eq=False)
 @final
 class SplitTree:
-    """Outcome: best weights (d, o), leaves that cover everything, the least of their bounds (rounding taken off), nodes,
-    whether time ran out, and (seconds, incumbent, bound) over time."""
+    """Outcome: best weights (d, o) and their value, leaves that cover everything, the least of their bounds (rounding taken
+    off), nodes, whether time ran out, and (seconds, incumbent, bound) over time."""
 
     weights: Array
+    value: float
     leaves: tuple[SplitLeaf | Leaf, ...]
     bound: float
     nodes: int
@@ -49,7 +51,6 @@ class SplitTree:
 
 def grow_split_tree(
     split: Split,
-    reduced: Reduced,
     E: Array,
     moves: bool,
     gap: float,
@@ -60,7 +61,7 @@ def grow_split_tree(
 
     start: supports (p,) to begin from, besides the elimination's.
     """
-    search = _Search(split, reduced, gap, time.perf_counter(), time_limit, moves)
+    search = _Search(split, gap, time.perf_counter(), time_limit, moves)
     search.start(start)
     p = len(split.whitener)
     free = np.zeros(p, dtype=np.int8)
@@ -89,10 +90,8 @@ def grow_split_tree(
 class _Search:
     """The incumbent and the parts closed so far (mutable state of one tree)."""
 
-    def __init__(
-        self, split: Split, reduced: Reduced, gap: float, begin: float, time_limit: float, moves: bool
-    ) -> None:
-        self.split, self.reduced, self.gap, self.begin, self.moves = split, reduced, gap, begin, moves
+    def __init__(self, split: Split, gap: float, begin: float, time_limit: float, moves: bool) -> None:
+        self.split, self.gap, self.begin, self.moves = split, gap, begin, moves
         self.deadline = begin + time_limit
         self.supports = Supports(split, begin + GREEDY * time_limit)
         self.weights = np.zeros((split.problem.X.shape[1], split.problem.targets2d.shape[1]))
@@ -100,6 +99,11 @@ class _Search:
         self.leaves: list[SplitLeaf | Leaf] = []
         self.least = np.inf  # bound of the leaves
         self.history: list[tuple[float, float, float]] = []
+
+    @cached_property
+    def reduced(self) -> Reduced:
+        """For fits that the box cuts: only those ask for it."""
+        return reduce(self.split.problem)
 
     @property
     def cutoff(self) -> float:
@@ -121,7 +125,7 @@ class _Search:
         """Take the support's fit as incumbent where it is better; the box is respected."""
         if self.supports.look_up(support) >= self.value:
             return
-        weights, bound = self.supports.weights(support), self.reduced.regulariser.bound
+        weights, bound = self.supports.weights(support), self.split.problem.regulariser.bound
         if bound is not None and np.max(np.abs(weights), initial=0.0) > bound:
             weights = fit_support(self.reduced, support, self.deadline).weights
         self.offer_weights(weights)
@@ -193,7 +197,7 @@ class _Search:
         states = part.states
         support = states == ON
         self.offer(support)
-        M = self.reduced.regulariser.bound
+        M = self.split.problem.regulariser.bound
         if M is not None and condensed.value < self.cutoff:
             boxed = fit_support(self.reduced, support, self.deadline)
             if boxed.dual > condensed.value:
@@ -261,12 +265,10 @@ class _Search:
             self.history.append(line)
 
     def finish(self, nodes: int, expired: bool) -> SplitTree:
-        # what a proof's rounding takes off, and as much again for another machine's order of summation
-        bound = min(self.least, self.value)
-        bound -= 4 * self.split.slack * (2 * self.split.constant + abs(bound))
+        bound = self.split.round_down(min(self.least, self.value))
         self.history.append((time.perf_counter() - self.begin, self.value, bound))
         lines = tuple(line for line in self.history if np.isfinite(line[2]))
-        return SplitTree(self.weights, tuple(self.leaves), bound, nodes, expired, lines)
+        return SplitTree(self.weights, self.value, tuple(self.leaves), bound, nodes, expired, lines)
 
 
 def _where(states: States, state: int) -> tuple[int, ...]:
