@@ -83,15 +83,13 @@ def _load(
     run: Path | None, weights: Path | None, given: dict[str, Any], images: int, seed: int
 ) -> tuple[Any, Any, dict[str, Any]]:
     """The trained network, `images` training images drawn by the seed (normalised), and what the result repeats of them."""
-    import numpy as np
-    import torch
-
     from nets.data import load_data
     from nets.dense import load_dense
 
     if run is not None:
         config = read_json(run / "config.json")
-        known = {name: config[name] for name in ("net", "data", "data_dir", "width", "shortcut") if name in config}
+        names = ("net", "data", "data_dir", "width", "shortcut", "image_size")
+        known = {name: config[name] for name in names if name in config}
     elif "net" not in given or "data" not in given:
         raise InputError("--weights needs --net and --data, so that its tensors have a network and pictures")
     else:
@@ -101,11 +99,8 @@ def _load(
     if asked.get("data_dir") is not None:
         asked["data_dir"] = str(Path(asked["data_dir"]).resolve())
     shape = new_settings("prune", asked)
-    data = load_data(shape.data, None if shape.data_dir is None else Path(shape.data_dir))
+    data = load_data(shape.data, None if shape.data_dir is None else Path(shape.data_dir), shape.image_size)
     assert shape.dense is not None
     model = load_dense(Path(shape.dense), shape, data).eval()
-    if images > len(data.train):
-        raise InputError(f"--images is {images}, {shape.data} has {len(data.train)} training images; ask for fewer")
-    chosen = np.sort(np.random.default_rng(seed).choice(len(data.train), images, replace=False))
-    pictures = data.normalise(data.train.images[torch.from_numpy(chosen)])
+    pictures = data.training_images(images, seed)
     return model, pictures, {"net": shape.net, "data": shape.data, "weights": str(source), "width": shape.width}

@@ -1,5 +1,7 @@
 """One epoch of training: batches, loss, wrapped optimizer, and a stop with a sentence where the loss is no number."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import final
 
@@ -18,6 +20,14 @@ from perspective.errors import CheckFailed
 
 CHECK_EVERY = 32  # steps: looking at the loss makes a device wait
 TEMPERATURE = 4.0  # of the distilled answers, Hinton, Vinyals, Dean (2015)
+
+
+@contextmanager
+def seed_layers(seed: int, phase: str, epoch: int, device: torch.device) -> Iterator[None]:
+    """Dropout and stochastic depth draw from torch's own generators: those of this epoch inside, as they were after."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(epoch_generator(seed, f"layers {phase}", epoch).initial_seed())
+        yield
 
 
 @final

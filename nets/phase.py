@@ -13,7 +13,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from nets.averaging import Average
 from nets.checkpoint import Snapshot, newest, restore, take, write_checkpoint
-from nets.epoch import Task, train_epoch
+from nets.epoch import Task, seed_layers, train_epoch
 from nets.evaluate import accuracy
 from nets.groups import ChannelGroups
 from nets.images import Images
@@ -108,7 +108,8 @@ def train_phase(
     while done < epochs and not run.facts.get(f"{phase}_ended", False):
         start = time.perf_counter()
         before_epoch(done)
-        loss, train_accuracy = _train(run, model, joined, optimizer, task, done)
+        with seed_layers(settings.seed, phase, done, run.device):
+            loss, train_accuracy = _train(run, model, joined, optimizer, task, done)
         validation = accuracy(model, run.data, run.data.validation, settings.precision)
         done += 1
         surviving = groups.surviving()

@@ -118,18 +118,6 @@ def resnet110(num_classes: int = 10, in_channels: int = 3, width: int = 16, shor
     return ResNet(110, num_classes, in_channels, width, shortcut)
 
 
-ALL = (resnet20, resnet32, resnet44, resnet56, resnet110)
-
-
-def build(name: str, num_classes: int, in_channels: int, width: int, shortcut: Shortcut) -> ResNet:
-    """The network with that factory's name, freshly initialised; an unknown name raises InputError with the valid
-    ones."""
-    for factory in ALL:
-        if factory.__name__ == name:
-            return factory(num_classes=num_classes, in_channels=in_channels, width=width, shortcut=shortcut)
-    raise InputError(f"unknown net {name!r}; choose one of {', '.join(f.__name__ for f in ALL)}")
-
-
 def _stage(channels_in: int, channels: int, blocks: int, stride: int, shortcut: Shortcut) -> nn.Sequential:
     first = BasicBlock(channels_in, channels, stride, shortcut)
     return nn.Sequential(first, *(BasicBlock(channels, channels, 1, shortcut) for _ in range(blocks - 1)))

@@ -41,7 +41,7 @@ RECIPES = {
     "cifar10": Recipe(epochs=300, finetune_epochs=200, batch_size=128, alpha=0.01, shrinkage=2250.0),
     "cifar100": Recipe(epochs=300, finetune_epochs=200, batch_size=64, alpha=0.01, shrinkage=4500.0),
     "imagefolder": Recipe(
-        epochs=150, finetune_epochs=50, batch_size=256, alpha=0.1, shrinkage=18000.0, weight_decay=1e-4
+        epochs=150, finetune_epochs=50, batch_size=256, alpha=0.5, shrinkage=19460.0, weight_decay=1e-4
     ),
 }
 

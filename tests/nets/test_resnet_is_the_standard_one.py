@@ -11,7 +11,8 @@ from torch import fx
 
 from nets.data import load_data
 from nets.evaluate import accuracy
-from nets.resnet import PadShortcut, ResNet, build, resnet20, resnet56
+from nets.networks import build
+from nets.resnet import PadShortcut, ResNet, resnet20, resnet56
 from nets.weights import load_weights
 from perspective import InputError
 
