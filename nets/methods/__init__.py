@@ -1,12 +1,13 @@
 """One pruning method a file; `ALL` is the list of them, in the order in which they are offered."""
 
+from nets.methods.group_lasso import GroupLasso
 from nets.methods.magnitude import Magnitude
 from nets.methods.method import Method
 from nets.methods.none import NoPruning
 from nets.methods.spr import SPR
 from perspective.errors import InputError
 
-ALL: tuple[type[Method], ...] = (NoPruning, SPR, Magnitude)
+ALL: tuple[type[Method], ...] = (NoPruning, SPR, GroupLasso, Magnitude)
 
 
 def choose_method(name: str, alpha: float, m_scale: float) -> Method:
@@ -18,4 +19,4 @@ def choose_method(name: str, alpha: float, m_scale: float) -> Method:
     return next(kind for kind in ALL if kind.name == name)()
 
 
-__all__ = ["ALL", "SPR", "Magnitude", "Method", "NoPruning", "choose_method"]
+__all__ = ["ALL", "SPR", "GroupLasso", "Magnitude", "Method", "NoPruning", "choose_method"]

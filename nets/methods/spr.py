@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, final
 
-import numpy as np
-import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
+from nets.methods.zero_thresholds import threshold_scores
 from nets.optimizer import Proximal
 from perspective import InputError, NumericRegularizer, Regularizer, declare, derive
 
@@ -60,12 +59,7 @@ class SPR(Method):
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         """T_g N / n_g: the accumulated lr * strength at which the prox alone would have made the channel zero."""
-        scores = {}
-        for layer in groups.layers:
-            rows = groups.rows(layer).double().cpu().numpy()
-            threshold = np.asarray(prepared[layer.name].zero_threshold(rows))
-            scores[layer.name] = torch.from_numpy(threshold * groups.total / layer.n)
-        return scores
+        return threshold_scores(groups, prepared)
 
 
 @lru_cache(maxsize=1)

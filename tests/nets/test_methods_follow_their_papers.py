@@ -5,7 +5,7 @@ import torch
 
 from nets.budget import even
 from nets.groups import channel_groups
-from nets.methods import ALL, SPR, Magnitude, NoPruning, choose_method
+from nets.methods import ALL, SPR, GroupLasso, Magnitude, NoPruning, choose_method
 from nets.prox import prox_rows
 from nets.resnet import resnet20
 from perspective import InputError
@@ -53,7 +53,7 @@ def test_magnitude_takes_every_layer_in_proportion(groups):
 
 
 def test_bad_choices_are_refused(groups):
-    with pytest.raises(InputError, match="none, spr, magnitude"):
+    with pytest.raises(InputError, match="none, spr, group-lasso, magnitude"):
         choose_method("lasso", 0.3, 1.0)
     for alpha in (0.0, 1.0, float("nan")):
         with pytest.raises(InputError, match="alpha"):
@@ -65,4 +65,18 @@ def test_bad_choices_are_refused(groups):
     dead = {**groups.snapshot(), "conv1": torch.zeros(4, 11)}
     with pytest.raises(InputError, match="largest weight of conv1"):
         SPR(0.3, 1.0).prepare(dead)
-    assert [choose_method(kind.name, 0.3, 1.0).name for kind in ALL] == ["none", "spr", "magnitude"]
+    assert [choose_method(kind.name, 0.3, 1.0).name for kind in ALL] == ["none", "spr", "group-lasso", "magnitude"]
+
+
+def test_group_lasso_is_soft_thresholding_of_the_norm(groups):
+    method = GroupLasso()
+    prepared = method.prepare(groups.snapshot())
+    scores = method.scores(groups, prepared)
+    for layer in groups.layers[:3]:
+        rows, bound = groups.rows(layer), prepared[layer.name]
+        norms = rows.norm(dim=1)
+        torch.testing.assert_close(torch.from_numpy(bound.value(rows.numpy())), norms)
+        torch.testing.assert_close(scores[layer.name], norms * groups.total / layer.n)
+        for step in (0.1, 1.0, 10.0):
+            expected = rows * (1 - step / norms).clamp(min=0)[:, None]
+            torch.testing.assert_close(prox_rows(rows, step, bound, "flat"), expected, rtol=1e-9, atol=1e-12)
