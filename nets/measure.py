@@ -30,15 +30,17 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Me
     if not inputs or not inputs[0].dim() or not len(inputs[0]):
         raise InputError("the example inputs are empty; pass a batch of at least one input")
     modes = [(module, module.training) for module in model.modules()]
-    counter = FlopCounterMode(display=False)
+    counter, fast = FlopCounterMode(display=False), torch.backends.mha.get_fastpath_enabled()
     try:
         model.eval()
+        torch.backends.mha.set_fastpath_enabled(False)  # one opaque operation, whose products nobody counts
         with torch.no_grad(), counter:
             model(*inputs)
     except (RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"the network does not run on the example inputs ({reason}); pass a fitting batch") from error
     finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
         for module, training in modes:
             module.training = training
     return Measurement(

@@ -39,3 +39,11 @@ def test_the_batch_does_not_count_and_nothing_is_left_behind():
 def test_inputs_that_do_not_fit_are_refused(shape):
     with pytest.raises(InputError, match="batch"):
         measure(resnet20(width=4), torch.randn(shape))
+
+
+def test_attention_is_counted_in_full():
+    tokens, width = 5, 8
+    layer = torch.nn.TransformerEncoderLayer(width, 2, 16, batch_first=True).eval()
+    projections, products, mlp = 4 * tokens * width**2, 2 * tokens**2 * width, 2 * tokens * width * 16
+    assert measure(layer, torch.zeros(3, tokens, width)).macs == projections + products + mlp
+    assert torch.backends.mha.get_fastpath_enabled()
