@@ -11,6 +11,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from nets.split_groups import read_whole, split_again, write_whole
 from perspective.errors import InputError
 
 
@@ -41,7 +42,10 @@ class Layer:
 @final
 @dataclass(frozen=True)
 class ChannelGroups:
-    """All groups of one network. `total` is the number of grouped numbers, N = sum of n_g over all groups."""
+    """All groups of one network. `total` is the number of grouped numbers, N = sum of n_g over all groups.
+
+    Where the network is split over processes (nets/split_groups.py), groups are read and written whole, by all together.
+    """
 
     layers: tuple[Layer, ...]
 
@@ -57,7 +61,7 @@ class ChannelGroups:
 
     def rows(self, layer: Layer) -> Tensor:
         """A copy of the layer's groups, one a row: (channels, n)."""
-        return torch.cat([p.detach().reshape(layer.channels, -1) for p in layer.parameters], dim=1)
+        return torch.cat([read_whole(p).reshape(layer.channels, -1) for p in layer.parameters], dim=1)
 
     @torch.no_grad()
     def write(self, layer: Layer, rows: Tensor) -> None:
@@ -66,13 +70,13 @@ class ChannelGroups:
             raise InputError(f"{layer.name} has rows of shape {(layer.channels, layer.n)}, not {tuple(rows.shape)}")
         parts = rows.split([p.numel() // layer.channels for p in layer.parameters], dim=1)
         for parameter, part in zip(layer.parameters, parts, strict=True):
-            parameter.copy_(part.reshape(parameter.shape))
+            write_whole(parameter, part)
 
     def alive(self, layer: Layer) -> Tensor:
         """(channels,) boolean: has the group any number that is not zero?"""
         alive = torch.zeros(layer.channels, dtype=torch.bool, device=layer.parameters[0].device)
         for parameter in layer.parameters:
-            alive |= (parameter.detach().reshape(layer.channels, -1) != 0).any(dim=1)
+            alive |= (read_whole(parameter).reshape(layer.channels, -1) != 0).any(dim=1)
         return alive
 
     def surviving(self) -> dict[str, int]:
@@ -93,6 +97,7 @@ def channel_groups(model: nn.Module, example_inputs: Tensor, coupled: bool = Fal
     if coupled:
         raise InputError("coupled groups (over additions) come with the next version; use coupled=False")
     convolutions, followers = _follow(model, example_inputs)
+    split_again(model)
     layers: list[Layer] = []
     seen: set[int] = set()
     for name, conv in convolutions.items():

@@ -36,8 +36,8 @@ from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
 from nets.ranks import Ranks, joined_ranks
 from nets.removal import remove_channels
-from nets.result import channels_by_layer, finish
-from nets.run_folder import cut_metrics, describe_environment, prepare_folder, read_json, write_json
+from nets.result import channels_by_layer, finish, reopen
+from nets.run_folder import clear_left_over, cut_metrics, describe_environment, prepare_folder, read_json, write_json
 from nets.saving import describe, rebuild
 from nets.schedule import linear_growth
 from nets.settings import RECIPES, Settings, as_json
@@ -58,7 +58,7 @@ def train(
     """
     out = Path(out)
     if resume and (out / "result.json").is_file():
-        return read_json(out / "result.json")
+        return reopen(out)
     method = choose_method(settings.method, settings.alpha, settings.m_scale)
     _refuse_contradictions(settings, method)
     with (
@@ -76,7 +76,8 @@ def train(
             shape = fresh_network(settings, data, "dense") if source is None else source
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
             if budget is not None:
-                check_reachable(shape, groups, Gauge(budget, shape, example), settings.limits)
+                gauge = Gauge(budget, shape, example)
+                ranks.settle(lambda: check_reachable(shape, groups, gauge, settings.limits))
         run = _open(Run(settings, out, data, device, bars, None, {}, make_optimizer, ranks), resume)
 
         dense = dense_network(run, source)
@@ -136,7 +137,8 @@ def _regularise(
     def fits_budget() -> bool:
         if budget is None or targets is not None:
             return False
-        return share_left(*on_cpu(model, groups), Gauge(budget, whole[0], example), []) <= budget.share
+        gauge = Gauge(budget, whole[0], example)
+        return run.ranks.settle(lambda: share_left(*on_cpu(model, groups), gauge, []) <= budget.share)
 
     run.facts["regularise_epochs"] = train_phase(
         *(run, "regularise", model, optimizer, groups, settings.epochs, settings.lr),
@@ -154,7 +156,7 @@ def _remove(
     if settings.budget_asked is not None:
         gauge = Gauge(settings.budget_asked, whole, example)
         scores = _allocated(settings, method.scores(groups, prepared))
-        taken = channels_for_budget(model, groups, gauge, scores, settings.limits)
+        taken = _taken(run, (model, groups), gauge, scores)
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
     if not any(groups.surviving().values()):
@@ -187,7 +189,7 @@ def _strength(
     if budget is not None and settings.strength is None:
         gauge = Gauge(budget, whole[0], run.data.example_inputs.cpu())
         scores = method.scores(whole[1], prepared)
-        taken = channels_for_budget(*whole, gauge, _allocated(settings, scores), settings.limits)
+        taken = _taken(run, whole, gauge, _allocated(settings, scores))
         if settings.growth in (None, "budget"):
             targets = {layer.name: sum(name == layer.name for name, _ in taken) for layer in whole[1].layers}
             strength = 1.0
@@ -201,6 +203,14 @@ def _strength(
     )
     run.facts["strength"], run.facts["targets"] = strength, targets
     return strength, targets
+
+
+def _taken(
+    run: Run, network: tuple[nn.Module, ChannelGroups], gauge: Gauge, scores: dict[str, Tensor]
+) -> list[tuple[str, int]]:
+    """The budget's channels; rank 0 chooses for all, for latencies differ from process to process."""
+    taken = run.ranks.settle(lambda: channels_for_budget(*network, gauge, scores, run.settings.limits))
+    return [(name, channel) for name, channel in taken]
 
 
 def _allocated(settings: Settings, scores: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -222,16 +232,19 @@ def _teacher(run: Run, dense: nn.Module) -> nn.Module | None:
 def _open(run: Run, resume: bool) -> Run:
     """The run folder made or read (by rank 0 made, by all read), and what its last checkpoint says."""
     out = run.out
-    if not resume and run.ranks.is_main:
+
+    def prepare() -> None:
+        if resume:
+            clear_left_over(out)
+            return
         prepare_folder(out)
         write_json(out / "config.json", {**as_json(run.settings), "environment": describe_environment(run.device)})
-    run.ranks.meet()
+
+    run.ranks.settle(prepare)
     snapshot, warnings = read_checkpoint(out / "checkpoint")
     for warning in warnings:
         run.bars.say(warning)
-    if run.ranks.is_main:
-        cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics)
-    run.ranks.meet()
+    run.ranks.settle(lambda: cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics))
     return replace(run, snapshot=snapshot, facts={} if snapshot is None else dict(snapshot.facts))
 
 
