@@ -1,34 +1,18 @@
-"""Start the ranks of one training as real processes, without torchrun: so that a test can kill one of them."""
+"""Real processes that a test may kill, forked from one that has loaded torch and never trained: they cost no imports."""
 
+import multiprocessing
 import os
 import socket
-import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-
-# torch is loaded once and both ranks are forked from there, before any of its threads is started
-LAUNCHER = """
-import os, sys
-import torch
-{imports}
-children = []
-for rank in range(2):
-    child = os.fork()
-    if child == 0:
-        os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank))
-        for stream, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{{sys.argv[1]}}/{{name}}{{rank}}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-        try:
-            sys.exit(run(rank))
-        finally:
-            sys.stdout.flush()
-    children.append(child)
-statuses = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
-print(*statuses)
-"""
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
+    ["nets.train", "nets.commands", "sklearn.datasets", "perspective.__main__", "perspective.catalogue", "pytest"]
+)
 
 
 @dataclass(frozen=True)
@@ -40,18 +24,23 @@ class Ended:
     err: tuple[str, str]
 
 
-def run_two_ranks(script: str, folder: Path, *arguments: str) -> Ended:
-    """Two processes that call `run(rank)` of `script`, whose sys.argv[2:] are `arguments`; `folder` takes what they print."""
+def run_two_ranks(target, folder: Path, *arguments) -> Ended:
+    """Two processes that call target(rank, folder, *arguments) as torchrun would; `folder` takes what they print."""
     folder.mkdir(parents=True, exist_ok=True)
-    code = LAUNCHER.format(imports=script)
-    done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", code, str(folder), *arguments],
-        **{"capture_output": True, "text": True, "timeout": 240, "check": False, "cwd": ROOT, "env": environment()},
-    )
-    assert done.returncode == 0, done.stderr
-    status = tuple(int(word) for word in done.stdout.split())
+    found = environment()
+    ranks = [SERVER.Process(target=_be_rank, args=(target, rank, found, folder, arguments)) for rank in range(2)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(240)
+        if process.is_alive():
+            for other in ranks:
+                other.kill()
+            raise AssertionError(
+                f"a rank waits forever: {(folder / 'err0').read_text()}{(folder / 'err1').read_text()}"
+            )
     texts = [tuple((folder / f"{name}{rank}").read_text() for rank in range(2)) for name in ("out", "err")]
-    return Ended(status, *texts)
+    return Ended(tuple(process.exitcode for process in ranks), *texts)
 
 
 def environment() -> dict[str, str]:
@@ -61,3 +50,13 @@ def environment() -> dict[str, str]:
         port = probe.getsockname()[1]
     found = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "OMP_NUM_THREADS": "1"}
     return {**os.environ, **found}
+
+
+def _be_rank(target, rank: int, found: dict[str, str], folder: Path, arguments: tuple) -> None:
+    os.environ.update(found, RANK=str(rank), LOCAL_RANK=str(rank))
+    os.chdir(ROOT)
+    for stream, name in ((1, "out"), (2, "err")):
+        os.dup2(os.open(folder / f"{name}{rank}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1) for stream in (1, 2))
+    warnings.simplefilter("error", UserWarning)
+    target(rank, folder, *arguments)

@@ -1,7 +1,6 @@
 """Law: a training killed with SIGKILL again and again, at moments nobody chose, ends with the bits of an undisturbed one."""
 
 import json
-import multiprocessing
 import os
 import pkgutil
 import random
@@ -11,6 +10,7 @@ import time
 
 import pytest
 import torch
+from several_processes import SERVER
 
 from nets.checkpoint import newest
 from nets.run_folder import read_json
@@ -43,17 +43,9 @@ def begin_or_resume(out, die_in):
         train(new_settings("train", GIVEN), out)
 
 
-@pytest.fixture(scope="module")
-def server():
-    """Processes forked from one that has loaded torch and never trained: a life costs what it trains, not its imports."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["nets.train", "nets.resnet", "sklearn.datasets", "perspective.catalogue"])
-    return context
-
-
-def live(server, out, delay=None, die_in=None):
+def live(out, delay=None, die_in=None):
     """One life, ended by SIGKILL after `delay` seconds or in `die_in`; was it killed?"""
-    process = server.Process(target=begin_or_resume, args=(out, die_in))
+    process = SERVER.Process(target=begin_or_resume, args=(out, die_in))
     process.start()
     process.join(240 if delay is None else delay)
     ended = process.exitcode is not None
@@ -65,12 +57,12 @@ def live(server, out, delay=None, die_in=None):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(server, tmp_path_factory):
+def undisturbed(tmp_path_factory):
     """The folder of a run that nobody killed, and its seconds."""
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    assert live(server, out.with_name("warm"), die_in="nets.train.dense_network")  # loads and derives once, not timed
+    assert live(out.with_name("warm"), die_in="nets.train.dense_network")  # loads and derives once, not timed
     start = time.perf_counter()
-    assert not live(server, out)
+    assert not live(out)
     return out, time.perf_counter() - start
 
 
@@ -99,12 +91,12 @@ def place(out):
     return state["phase"], state["epoch"]
 
 
-def kill(server, undisturbed, folder, times, seed):
+def kill(undisturbed, folder, times, seed):
     """Runs killed at random moments, `times` in all; each that comes to its end is compared. Returns where they were killed."""
     (whole, length), draw, places, runs = undisturbed, random.Random(seed), [], 0
     while True:
         out = folder / f"run{runs}"
-        while live(server, out, draw.uniform(0.02, 0.5) * length if len(places) < times else None):
+        while live(out, draw.uniform(0.02, 0.5) * length if len(places) < times else None):
             places.append(place(out))
         assert_same_bits(whole, out)
         runs += 1
@@ -112,14 +104,14 @@ def kill(server, undisturbed, folder, times, seed):
             return places, runs
 
 
-def test_killed_four_times(server, undisturbed, tmp_path):
-    places, _ = kill(server, undisturbed, tmp_path, 4, seed=1)
+def test_killed_four_times(undisturbed, tmp_path):
+    places, _ = kill(undisturbed, tmp_path, 4, seed=1)
     assert len(places) == 4
 
 
 @pytest.mark.slow
-def test_killed_twenty_times(server, undisturbed, tmp_path):
-    places, runs = kill(server, undisturbed, tmp_path, 20, seed=2)
+def test_killed_twenty_times(undisturbed, tmp_path):
+    places, runs = kill(undisturbed, tmp_path, 20, seed=2)
     print(f"{undisturbed[1]:.1f} s undisturbed; {runs} runs; killed after", *(f"{p} {e}" for p, e in places), sep=", ")
     assert len({phase for phase, _ in places}) >= 3
 
@@ -136,18 +128,18 @@ BETWEEN = [
 ]
 
 
-def test_killed_between_the_phases_and_with_a_truncated_checkpoint(server, undisturbed, tmp_path):
+def test_killed_between_the_phases_and_with_a_truncated_checkpoint(undisturbed, tmp_path):
     """While config.json, the dense network, the removal, the smaller network, result.json, and the report are being made."""
     out = tmp_path / "run"
     for moment in BETWEEN:
-        assert live(server, out, die_in=moment), moment
+        assert live(out, die_in=moment), moment
         if moment == "nets.train.remove_channels":  # a disk that lost the end of the newest checkpoint, too
             assert place(out) == ("regularise", GIVEN["epochs"])
             tensors = newest(out / "checkpoint") / "tensors.safetensors"
             tensors.write_bytes(tensors.read_bytes()[:-1000])
-            assert live(server, out, die_in=moment)
+            assert live(out, die_in=moment)
             said = out.with_suffix(".log").read_text()
             assert f"checkpoint {tensors.parent} is damaged" in said
             assert "the one before it is used" in said
-    assert not live(server, out)
+    assert not live(out)
     assert_same_bits(undisturbed[0], out)

@@ -1,84 +1,83 @@
 """Law: two processes that share every batch train the network of one process, and hold the same bits as each other."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from several_processes import ROOT, environment, run_two_ranks
+from torch.distributed.tensor.debug import CommDebugMode
 from trained_by_ranks import fingerprint, train_one_epoch
 
+from nets import phase as phases
+from nets import ranks
 from nets.epoch import _parts
 from nets.ranks import ALONE
 from nets.saving import load
-from perspective.errors import InputError
+from nets.settings import new_settings
+from nets.train import train
+from perspective import InputError
+from perspective.__main__ import main
 
-EPOCHS = """
-import sys
-sys.path.insert(0, "tests/nets")
-import json
-import nets.ranks
-from perspective.errors import InputError
-from safetensors.torch import save_file
-from torch.distributed.tensor.debug import CommDebugMode
-from trained_by_ranks import fingerprint, train_one_epoch
 
 def refuse():
     raise InputError("no; do something else")
 
-def run(rank):
+
+def run_epochs(rank, folder):
+    """All epochs of this file's tests, wrong ones last; prints what this rank found."""
     hashes, calls = {}, {}
-    def trained(name, joined=True, **given):
-        state = train_one_epoch(ranks, **given)
+
+    def trained(name, **given):
+        state = train_one_epoch(group, **given)
         hashes[name] = fingerprint(state)
         if rank == 0:
-            save_file(state, f"{sys.argv[1]}/{name}.safetensors")
+            save_file(state, folder / f"{name}.safetensors")
 
     def count(name):
         def watch(optimizer):
             step, calls[name] = optimizer.step, 0
+
             def counted():
                 with CommDebugMode() as seen:
                     step()
                 calls[name] += seen.get_total_counts()
+
             optimizer.step = counted
+
         return watch
 
-    with nets.ranks.joined_ranks("cpu") as ranks:
+    with ranks.joined_ranks("cpu") as group:
         trained("plain", prox=False, watch=count("plain"))
         trained("prox", watch=count("prox"))
         trained("accumulate", accumulate=4)
-        import torch
         with CommDebugMode() as seen:
             torch.distributed.all_reduce(torch.ones(1))
         calls["one all_reduce"] = seen.get_total_counts()
-        settled = ranks.settle(lambda: {"rank": rank, "channels": [["conv", 3]]})
-        try:
-            ranks.settle(refuse)
-        except InputError as error:
-            refused = str(error)
-        kept = nets.ranks.with_shared_statistics
-        nets.ranks.with_shared_statistics = lambda model: model
+        settled = group.settle(lambda: {"rank": rank, "channels": [["conv", 3]]})
+        with pytest.raises(InputError) as refused:
+            group.settle(refuse)
+        kept, ranks.with_shared_statistics = ranks.with_shared_statistics, lambda model: model
         trained("own statistics")
-        nets.ranks.with_shared_statistics = kept
-        nets.ranks.DistributedDataParallel = lambda model, **_: model
+        ranks.with_shared_statistics = kept
+        ranks.DistributedDataParallel = lambda model: model
         trained("no averaging")
-    print(json.dumps({"hashes": hashes, "calls": calls, "settled": settled, "refused": refused}))
-"""
+    print(json.dumps({"hashes": hashes, "calls": calls, "settled": settled, "refused": str(refused.value)}))
 
 
 @pytest.fixture(scope="module")
 def epochs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    ended = run_two_ranks(EPOCHS, folder)
+    ended = run_two_ranks(run_epochs, folder)
     assert ended.status == (0, 0), ended.err
     return folder, [json.loads(text) for text in ended.out]
 
 
 def states(epochs, name):
-    from safetensors.torch import load_file
-
     return load_file(epochs[0] / f"{name}.safetensors")
 
 
@@ -146,41 +145,31 @@ GIVEN = [
     *("--epochs", "1", "--finetune-epochs", "1", "--batch-size", "512", "--lr", "0.01", "--json"),
 ]
 
-# rank `victim` kills itself when it is about to write (rank 0) or to wait for (rank 1) a named checkpoint
-KILLED = """
-import os, signal, sys
-import nets.commands, nets.phase, nets.train
-from perspective.__main__ import main
 
-def run(rank):
-    _, _, victim, phase, *sys.argv[1:] = sys.argv
-    take, meet = nets.phase.take, nets.phase.Ranks.meet
+def command_line(rank, folder, victim, phase, *words):
+    """`perspective WORDS`; in `phase`, rank 0 dies when it is to write the checkpoint, or rank 1 when it is to validate."""
+    validate, write, start = phases.accuracy, phases.write_checkpoint, phases.EpochBars.start
     reached = []
-    accuracy = nets.phase.accuracy
 
-    def die(now, *_):
-        os.kill(os.getpid(), signal.SIGKILL)
+    def die_if(it_is_time):
+        if it_is_time and phase == reached[-1]:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    start = nets.phase.EpochBars.start
     def started(bars, name, *rest):
-        reached[:] = [name]
+        reached.append(name)
         return start(bars, name, *rest)
-    nets.phase.EpochBars.start = started
 
-    write = nets.phase.write_checkpoint
-    def write_or_die(folder, snapshot):
-        if victim == "0" and snapshot.phase == phase:
-            die(snapshot)
-        write(folder, snapshot)
-    nets.phase.write_checkpoint = write_or_die
+    def write_or_die(*given):
+        die_if(victim == rank == 0)
+        write(*given)
 
-    def accuracy_or_die(*given):
-        if victim == "1" and rank == 1 and reached == [phase]:
-            die(None)
-        return accuracy(*given)
-    nets.phase.accuracy = accuracy_or_die
+    def validate_or_die(*given):
+        die_if(victim == rank == 1)
+        return validate(*given)
+
+    phases.accuracy, phases.write_checkpoint, phases.EpochBars.start = validate_or_die, write_or_die, started
+    sys.argv = ["perspective", *words]
     main()
-"""
 
 
 def weights(folder):
@@ -210,9 +199,6 @@ def undisturbed(tmp_path_factory):
 
 
 def test_torchrun_prints_one_object_and_trains_the_same_network(undisturbed, tmp_path):
-    from nets.settings import new_settings
-    from nets.train import train
-
     out, done = undisturbed
     result = json.loads(done.stdout)
     assert result == json.loads((out / "result.json").read_text())
@@ -233,16 +219,16 @@ def test_torchrun_prints_one_object_and_trains_the_same_network(undisturbed, tmp
 
 def test_a_killed_rank_ends_the_others_and_resuming_gives_the_same_bits(undisturbed, tmp_path):
     out = tmp_path / "run"
-    first = run_two_ranks(KILLED, tmp_path / "first", "0", "dense", *GIVEN, "--out", str(out))
+    first = run_two_ranks(command_line, tmp_path / "first", 0, "dense", *GIVEN, "--out", str(out))
     assert first.status == (-9, 3), first.err
-    second = run_two_ranks(KILLED, tmp_path / "second", "1", "regularise", *GIVEN, "--out", str(out), "--resume")
+    second = run_two_ranks(command_line, tmp_path / "second", 1, "regularise", *GIVEN, "--out", str(out), "--resume")
     assert second.status == (3, -9), second.err
     for text in (first.err[1], second.err[0]):
         last = text.strip().splitlines()[-1]
         assert last.startswith("perspective: check failed: another process of this training has stopped")
         assert "--resume" in last
         assert "Traceback" not in text
-    last = run_two_ranks(KILLED, tmp_path / "last", "2", "", *GIVEN, "--out", str(out), "--resume")
+    last = run_two_ranks(command_line, tmp_path / "last", None, None, *GIVEN, "--out", str(out), "--resume")
     assert last.status == (0, 0), last.err
     assert last.out[1] == ""
     assert json.loads(last.out[0])["pruned"] == json.loads(undisturbed[1].stdout)["pruned"]

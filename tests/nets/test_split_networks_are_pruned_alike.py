@@ -1,75 +1,21 @@
 """Law: a network split over two processes (fully_shard) is pruned like the whole one, and the prox needs no communication."""
 
+import functools
 import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from several_processes import run_two_ranks
-from torch import nn
+from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor.debug import CommDebugMode
 from torch.nn import functional as F
 
 from nets.groups import channel_groups
 from nets.optimizer import Proximal
-from perspective import declare, derive
-
-SPLIT = """
-import sys
-sys.path.insert(0, "tests/nets")
-import json
-import torch
-from safetensors.torch import save_file
-from torch import distributed
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
-from torch.distributed.tensor.debug import CommDebugMode
-from nets.groups import channel_groups
-from nets.optimizer import Proximal
-from perspective.errors import InputError
-from test_split_networks_are_pruned_alike import IMAGES, network, optimizer_of, train
-
-def refused(wrap):
-    model = network(torch.float64)
-    wrap(model)
-    try:
-        optimizer_of(model)
-    except InputError as error:
-        return str(error)
-
-def run(rank):
-    distributed.init_process_group("gloo")
-    mesh = init_device_mesh("cpu", (2,))
-    said = {}
-    for name in ("float32", "float64"):
-        model = network(getattr(torch, name))
-        if name == "float32":
-            fully_shard(model[0], mesh=mesh)
-        fully_shard(model, mesh=mesh)
-        optimizer = optimizer_of(model)
-        step, calls = optimizer.step, []
-        def counted():
-            with CommDebugMode() as seen:
-                step()
-            calls.append(seen.get_total_counts())
-        optimizer.step = counted
-        train(model, optimizer)
-        said[name] = {
-            "communication": sum(calls),
-            "penalty": optimizer.penalty(),
-            "surviving": optimizer.groups.surviving(),
-            "own": [tuple(p.to_local().shape)[0] for p in model[0].parameters()],
-        }
-        whole = {name: p.full_tensor() for name, p in model.named_parameters()}
-        zeroed = optimizer.groups.layers[0]
-        rows = optimizer.groups.rows(zeroed)
-        rows[1] = 0
-        optimizer.groups.write(zeroed, rows)
-        said[name]["written"] = torch.equal(rows, optimizer.groups.rows(zeroed))
-        if rank == 0:
-            save_file(whole, f"{sys.argv[1]}/{name}.safetensors")
-    said["refused"] = refused(lambda model: fully_shard(model[0][0], mesh=mesh))
-    print(json.dumps(said))
-    distributed.destroy_process_group()
-"""
+from perspective import InputError, declare, derive
 
 REGULARISER = derive(declare("alpha*s**2", price="1-alpha", bound="M")).bind(alpha=0.3, M=1.2)
 IMAGES = torch.randn(16, 2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
@@ -85,12 +31,13 @@ def network(dtype):
 
 
 def optimizer_of(model):
-    """With one channel's indicator fixed at one and one at zero."""
+    """With dearer channels, one channel's indicator fixed at one and one at zero."""
     groups = channel_groups(model, IMAGES.to(next(model.parameters()).dtype))
     sgd = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
-    optimizer = Proximal(sgd, groups, REGULARISER, strength=14.0)
+    optimizer = Proximal(sgd, groups, REGULARISER, strength=44.0)
     prices = torch.tensor([1.0, 1.0, 1.0, 0.0, 1.0, 1.0, 1.0, float("inf")], dtype=torch.float64)
-    optimizer.prices = {groups.layers[1].name: prices}
+    dearer = torch.tensor([1.0, 3.0, 1.0, 1.0, 3.0], dtype=torch.float64)
+    optimizer.prices = {"0.0": dearer, "1.0": prices}
     return optimizer
 
 
@@ -103,18 +50,63 @@ def train(model, optimizer):
         optimizer.step()
 
 
+def refused(wrap):
+    model = network(torch.float64)
+    wrap(model)
+    try:
+        optimizer_of(model)
+    except InputError as error:
+        return str(error)
+
+
+def counted(step, calls):
+    with CommDebugMode() as seen:
+        step()
+    calls.append(seen.get_total_counts())
+
+
+def run_split(rank, folder):
+    distributed.init_process_group("gloo")
+    mesh = init_device_mesh("cpu", (2,))
+    said = {}
+    for name in ("float32", "float64"):
+        model = network(getattr(torch, name))
+        if name == "float32":
+            fully_shard(model[0], mesh=mesh)
+        fully_shard(model, mesh=mesh)
+        optimizer = optimizer_of(model)
+        calls = []
+        optimizer.step = functools.partial(counted, optimizer.step, calls)
+        train(model, optimizer)
+        said[name] = {
+            "communication": sum(calls),
+            "penalty": optimizer.penalty(),
+            "surviving": optimizer.groups.surviving(),
+            "own": [len(p.to_local()) for p in model[0].parameters()],
+        }
+        whole = {name: p.full_tensor() for name, p in model.named_parameters()}
+        zeroed = optimizer.groups.layers[0]
+        rows = optimizer.groups.rows(zeroed)
+        rows[1] = 0
+        optimizer.groups.write(zeroed, rows)
+        said[name]["written"] = torch.equal(rows, optimizer.groups.rows(zeroed))
+        if rank == 0:
+            save_file(whole, folder / f"{name}.safetensors")
+    said["refused"] = refused(lambda model: fully_shard(model[0][0], mesh=mesh))
+    print(json.dumps(said))
+    distributed.destroy_process_group()
+
+
 @pytest.fixture(scope="module")
 def split(tmp_path_factory):
     folder = tmp_path_factory.mktemp("split")
-    ended = run_two_ranks(SPLIT, folder)
+    ended = run_two_ranks(run_split, folder)
     assert ended.status == (0, 0), ended.err
     return folder, [json.loads(text) for text in ended.out]
 
 
 @pytest.mark.parametrize(("name", "tolerance"), [("float32", 1e-6), ("float64", 1e-10)])
 def test_zeros_and_weights_are_those_of_the_whole_network(split, name, tolerance):
-    from safetensors.torch import load_file
-
     model = network(getattr(torch, name))
     optimizer = optimizer_of(model)
     train(model, optimizer)

@@ -1,0 +1,222 @@
+"""Law: a sweep is its runs one by one; it goes on where it was interrupted, and a cell that fails is a row that says why."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from several_processes import ROOT, environment
+from typer.testing import CliRunner
+
+from nets import sweep_cells
+from nets.saving import load
+from nets.settings import new_settings
+from nets.sweep import lay_out
+from nets.sweep_cells import Outcome, Plan, run_cells
+from nets.sweep_command import sweep
+from nets.train import train
+from perspective import CheckFailed, InputError
+
+NUMBERS = st.lists(st.floats(0, 1e3).map(lambda x: round(x, 3)), min_size=1, max_size=4, unique=True)
+
+
+@given(strength=NUMBERS, alpha=NUMBERS, seeds=st.lists(st.integers(0, 99), min_size=2, max_size=3, unique=True))
+@settings(max_examples=40, deadline=None)
+def test_the_cells_are_the_product_of_the_axes(strength, alpha, seeds):
+    text = {name: ",".join(map(str, values)) for name, values in [("strength", strength), ("alpha", alpha)]}
+    cells = lay_out("train", {**text, "seed": " , ".join(map(str, seeds)), "net": "resnet20", "coupled": True}, None)
+    found = [(cell.settings["strength"], cell.settings["alpha"], cell.settings["seed"]) for cell in cells]
+    assert found == [(s, a, k) for s in strength for a in alpha for k in seeds]
+    assert len({cell.name for cell in cells}) == len(cells)
+    for cell in cells:
+        assert cell.settings["net"] == "resnet20"
+        assert cell.settings["coupled"] is True
+        assert "/" not in cell.name
+        words = cell.arguments((), Path("x"), resume=True)
+        assert words[words.index("--seed") + 1] == str(cell.settings["seed"])
+        assert words[-3:] == ["--out", "x", "--resume"]
+        assert "--coupled" in words
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        ({"net": "resnet20"}, "nothing is swept"),
+        ({"seed": "0,1.5"}, "'1.5' is not a whole number"),
+        ({"seed": "0,,1"}, "'' is not a whole number"),
+        ({"strength": "1,1.0"}, "gives 1.0 twice"),
+        ({"net": "resnet20,"}, "'' is not a word"),
+        ({"net": "a/b,a:b"}, "share a run folder"),
+    ],
+)
+def test_a_grid_that_is_none_is_refused(flags, sentence):
+    with pytest.raises(InputError, match=sentence):
+        lay_out("train", flags, None)
+
+
+def test_commas_of_patterns_are_no_axis():
+    cells = lay_out("train", {"exclude": "conv1,layer1.*", "budget": "macs=0.5,macs=0.3"}, None)
+    assert [(cell.name, cell.settings["exclude"]) for cell in cells] == [
+        ("budget-macs=0.5", "conv1,layer1.*"),
+        ("budget-macs=0.3", "conv1,layer1.*"),
+    ]
+
+
+def call(*arguments):
+    app = typer.Typer(add_completion=False)
+    app.command()(sweep)
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["grow", "--seed", "0,1"], "choose train or prune"),
+        (["train", "somewhere", "--seed", "0,1"], "takes no run folder"),
+        (["prune", "--seed", "0,1"], "needs a trained network"),
+        (["train", "--seed", "0,1", "--devices", "cuda:0,cuda:0"], "different GPUs"),
+        (["train", "--seed", "0,1", "--devices", "gpu"], "different GPUs"),
+        (["train", "--seed", "0,1", "--devices", "cpu", "--device", "cpu"], "not both"),
+        (["train", "--seed", "0,1", "--jobs", "0"], "at least 1"),
+    ],
+)
+def test_bad_usage_is_one_sentence(tmp_path, arguments, sentence):
+    outcome = call(*arguments, "--out", tmp_path / "grid")
+    assert isinstance(outcome.exception, InputError)
+    assert sentence in str(outcome.exception)
+    assert not (tmp_path / "grid").exists()
+
+
+class Child:
+    """A process that notes how it was started, lives until the test lets it end, and never trains."""
+
+    def __init__(self, words, env, **_):
+        self.words, self.env = words, env
+        ALIVE.append(self)
+        most.append(len(ALIVE))
+        time.monotonic()
+
+    def wait(self, timeout=None):
+        ALIVE.remove(self)
+        return 0
+
+
+ALIVE, most = [], []
+
+
+def test_jobs_share_cores_and_devices(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(sweep_cells.subprocess, "Popen", lambda *a, **k: started.append(Child(*a, **k)) or started[-1])
+    monkeypatch.setattr(sweep_cells.os, "sched_getaffinity", lambda _: set(range(9)))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+    cells = lay_out("train", {"seed": "0,1,2,3,4"}, None)
+    plan = Plan(tmp_path, (), 2, ("cuda:0", "cuda:1"))
+    told = []
+    assert run_cells(cells, plan, told.append) == [Outcome(cell, "") for cell in cells]
+    assert {child.env["OMP_NUM_THREADS"] for child in started} == {"4"}
+    assert {child.env["CUDA_VISIBLE_DEVICES"] for child in started} <= {"4", "7"}
+    assert max(most) <= 2
+    assert {outcome.cell.name for outcome in told} == {cell.name for cell in cells}
+    assert [word for child in started for word in child.words[-1:] if word == "--resume"] == []
+    with pytest.raises(InputError, match="shows 2 GPUs"):
+        run_cells(cells, Plan(tmp_path, (), 1, ("cuda:2",)), told.append)
+
+
+GRID = [
+    *(
+        "--net",
+        "resnet20",
+        "--width",
+        "3",
+        "--data",
+        "digits",
+        "--method",
+        "spr",
+        "--epochs",
+        "1",
+        "--finetune-epochs",
+        "1",
+    ),
+    *("--batch-size", "512", "--strength", "200,300,-1"),
+]
+
+
+def test_a_sweep_is_its_runs_one_by_one(tmp_path):
+    """Three cells: one that another process runs already, one that trains, one that is refused; then once more."""
+    out = tmp_path / "grid"
+    busy = out / "strength-200.log"
+    out.mkdir()
+    with sweep_cells._locked(busy):
+        first = call("train", *GRID, "--out", out, "--jobs", "2", "--json")
+    assert isinstance(first.exception, CheckFailed)
+    assert "2 of 3 cells" in str(first.exception)
+    object_ = json.loads(first.stdout)
+    assert [cell["axes"] for cell in object_["cells"]] == [{"strength": s} for s in ("200", "300", "-1")]
+    assert [cell["failed"] for cell in object_["cells"]] == [
+        "another sweep is running this cell; wait for it to end",
+        "",
+        "--strength is -1.0; it must be a finite number >= 0",
+    ]
+    assert [row["status"] for row in object_["rows"]] == ["broken", "finished", "broken"]
+    assert "finite number" in object_["rows"][2]["note"]
+    given = {"net": "resnet20", "width": 3, "data": "digits", "method": "spr", "epochs": 1, "finetune_epochs": 1}
+    train(new_settings("train", {**given, "batch_size": 512, "strength": 300.0}), tmp_path / "alone")
+    alone, cell = (load(folder / "model").state_dict() for folder in (tmp_path / "alone", out / "strength-300"))
+    assert all(torch.equal(alone[name], cell[name]) for name in alone)
+    assert (out / "compare.html").is_file()
+
+    # another flag is not another run of the same name; a finished cell is not repeated, an interrupted one goes on
+    finished = (out / "strength-300" / "result.json").stat().st_mtime_ns
+    other = call("train", *GRID, "--lr", "0.05", "--out", out)
+    assert "was started with --lr 0.1, not 0.05" in other.stdout
+    again = call("train", *GRID[:-1], "300,200", "--out", out)
+    assert again.exit_code == 0, again.exception
+    assert "page: " in again.stdout
+    assert (out / "strength-300" / "result.json").stat().st_mtime_ns == finished
+    assert "strength-300: done before" in again.stderr
+    assert "strength-200: was started with --lr 0.05" not in again.stderr
+
+
+def test_an_interrupted_cell_goes_on(tmp_path):
+    """A cell killed in the middle (its folder holds a checkpoint) is resumed, with --resume on its command line."""
+    cells = lay_out("train", {"seed": "0,1", "net": "resnet20", "data": "digits"}, None)
+    folder = tmp_path / cells[0].name
+    folder.mkdir()
+    given = {"net": "resnet20", "data": "digits", "method": "spr"}
+    from nets.settings import as_json
+
+    (folder / "config.json").write_text(json.dumps(as_json(new_settings("train", {**given, "seed": 0}))))
+    called = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_cells.subprocess, "Popen", lambda *a, **k: called.append(a[0]) or Child(*a, **k))
+        outcomes = run_cells(cells, Plan(tmp_path, (), 1), lambda _: None)
+    assert [outcome.sentence for outcome in outcomes] == ["", ""]
+    assert [words[-1] == "--resume" for words in called] == [True, False]
+
+
+def test_a_cell_that_is_killed_is_a_row_that_says_so(tmp_path):
+    cells = lay_out("train", {"seed": "0,1"}, None)
+    real = subprocess.Popen
+    codes = ["import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "raise ValueError('x')"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            sweep_cells.subprocess, "Popen", lambda words, **k: real([sys.executable, "-c", codes.pop(0)], **k)
+        )
+        outcomes = run_cells(cells, Plan(tmp_path, (), 1), lambda _: None)
+    assert "SIGKILL" in outcomes[0].sentence
+    assert "exit status 1; see" in outcomes[1].sentence
+
+
+def test_the_command_line_knows_it():
+    done = subprocess.run(
+        [sys.executable, "-m", "perspective", "sweep", "grow", "--out", "x", "--seed", "0,1"],
+        **{"capture_output": True, "text": True, "timeout": 120, "check": False, "cwd": ROOT, "env": environment()},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "perspective: unknown command 'grow' to sweep; choose train or prune\n"
