@@ -59,12 +59,12 @@ def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]
     free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     for job in range(plan.jobs):
         free.put(None if plan.devices is None else plan.devices[job % len(plan.devices)])
-    stop = threading.Event()
+    living = Living()
 
     def run(cell: Cell) -> Outcome:
         device = free.get()
         try:
-            return _run(cell, plan, device, stop)
+            return _run(cell, plan, device, living)
         finally:
             free.put(device)
 
@@ -77,11 +77,40 @@ def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]
             found[outcome.cell.name] = outcome
             tell(outcome)
     finally:
-        stop.set()
+        living.end()
     return [found[cell.name] for cell in cells]
 
 
-def _run(cell: Cell, plan: Plan, device: str | None, stop: threading.Event) -> Outcome:
+@final
+class Living:
+    """The processes of a sweep, which end together when it is interrupted."""
+
+    def __init__(self) -> None:
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self.ended = False
+
+    def start(self, words: list[str], log: int, environment: dict[str, str]) -> subprocess.Popen[bytes] | None:
+        """A new process; None where the sweep is ending."""
+        with self._lock:
+            if self.ended:
+                return None
+            given = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": environment}
+            self._children.append(subprocess.Popen(words, **given))  # type: ignore[call-overload]
+            return self._children[-1]
+
+    def end(self) -> None:
+        """Interrupt what lives, wait for its end, and start nothing any more."""
+        with self._lock:
+            self.ended = True
+        for child in self._children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+        for child in self._children:
+            child.wait()
+
+
+def _run(cell: Cell, plan: Plan, device: str | None, living: Living) -> Outcome:
     folder = plan.out / cell.name
     begun = (folder / "config.json").is_file()
     try:
@@ -91,31 +120,13 @@ def _run(cell: Cell, plan: Plan, device: str | None, stop: threading.Event) -> O
         return Outcome(cell, str(error), ran=False)
     if (folder / "result.json").is_file():
         return Outcome(cell, "", ran=False)
-    if stop.is_set():
-        return Outcome(cell, "not started: the sweep was interrupted; start it again to go on", ran=False)
     with _locked(plan.out / f"{cell.name}.log") as log:
         if log is None:
             return Outcome(cell, "another sweep is running this cell; wait for it to end", ran=False)
         words = cell.arguments(plan.source, folder, begun)
-        child = subprocess.Popen(
-            [sys.executable, "-m", "perspective", *words],
-            **{"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": _environment(plan, device)},
-        )
-        status = _wait(child, stop)
-    if status == INTERRUPTED:
-        stop.set()
+        child = living.start([sys.executable, "-m", "perspective", *words], log, _environment(plan, device))
+        status = INTERRUPTED if child is None else child.wait()
     return Outcome(cell, "" if status == 0 else _sentence(plan.out / f"{cell.name}.log", status))
-
-
-def _wait(child: subprocess.Popen[bytes], stop: threading.Event) -> int:
-    """The child's exit status; where the sweep is interrupted, the child is too."""
-    while True:
-        try:
-            return child.wait(timeout=1)
-        except subprocess.TimeoutExpired:
-            if stop.is_set():
-                child.send_signal(signal.SIGINT)
-                return child.wait()
 
 
 @contextmanager

@@ -23,9 +23,9 @@ GIVEN = {
     "data": "digits",
     "method": "spr",
     "width": 3,
-    "epochs": 3,
-    "finetune_epochs": 3,
-    "batch_size": 256,
+    "epochs": 2,
+    "finetune_epochs": 2,
+    "batch_size": 512,
     "budget": "macs=0.5",
 }
 

@@ -1,9 +1,10 @@
 """Law: a sweep is its runs one by one; it goes on where it was interrupted, and a cell that fails is a row that says why."""
 
 import json
+import signal
 import subprocess
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 
 from nets import sweep_cells
 from nets.saving import load
-from nets.settings import new_settings
+from nets.settings import as_json, new_settings
 from nets.sweep import lay_out
 from nets.sweep_cells import Outcome, Plan, run_cells
 from nets.sweep_command import sweep
@@ -94,36 +95,46 @@ def test_bad_usage_is_one_sentence(tmp_path, arguments, sentence):
 
 
 class Child:
-    """A process that notes how it was started, lives until the test lets it end, and never trains."""
+    """A process that never trains: it notes how it was started and ends when as many as `jobs` live at the same time."""
 
     def __init__(self, words, env, **_):
         self.words, self.env = words, env
-        ALIVE.append(self)
-        most.append(len(ALIVE))
-        time.monotonic()
+        Child.alive.append(self)
+        Child.most = max(Child.most, len(Child.alive))
+        Child.together.append({child.env.get("CUDA_VISIBLE_DEVICES") for child in Child.alive})
 
-    def wait(self, timeout=None):
-        ALIVE.remove(self)
+    @classmethod
+    def live(cls, monkeypatch, jobs):
+        started = []
+        cls.alive, cls.most, cls.together, cls.barrier = [], 0, [], threading.Barrier(jobs)
+        monkeypatch.setattr(
+            sweep_cells.subprocess, "Popen", lambda *a, **k: started.append(cls(*a, **k)) or started[-1]
+        )
+        return started
+
+    def wait(self):
+        if self in Child.alive:
+            Child.barrier.wait(60)
+            Child.alive.remove(self)
+            Child.barrier.wait(60)
+        return 0
+
+    def poll(self):
         return 0
 
 
-ALIVE, most = [], []
-
-
 def test_jobs_share_cores_and_devices(tmp_path, monkeypatch):
-    started = []
-    monkeypatch.setattr(sweep_cells.subprocess, "Popen", lambda *a, **k: started.append(Child(*a, **k)) or started[-1])
+    started = Child.live(monkeypatch, jobs=2)
     monkeypatch.setattr(sweep_cells.os, "sched_getaffinity", lambda _: set(range(9)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
-    cells = lay_out("train", {"seed": "0,1,2,3,4"}, None)
-    plan = Plan(tmp_path, (), 2, ("cuda:0", "cuda:1"))
+    cells = lay_out("train", {"seed": "0,1,2,3,4,5"}, None)
     told = []
-    assert run_cells(cells, plan, told.append) == [Outcome(cell, "") for cell in cells]
+    assert run_cells(cells, Plan(tmp_path, (), 2, ("cuda:0", "cuda:1")), told.append) == [Outcome(c, "") for c in cells]
+    assert Child.most == 2
+    assert {"4", "7"} in Child.together
     assert {child.env["OMP_NUM_THREADS"] for child in started} == {"4"}
-    assert {child.env["CUDA_VISIBLE_DEVICES"] for child in started} <= {"4", "7"}
-    assert max(most) <= 2
     assert {outcome.cell.name for outcome in told} == {cell.name for cell in cells}
-    assert [word for child in started for word in child.words[-1:] if word == "--resume"] == []
+    assert not any("--resume" in child.words for child in started)
     with pytest.raises(InputError, match="shows 2 GPUs"):
         run_cells(cells, Plan(tmp_path, (), 1, ("cuda:2",)), told.append)
 
@@ -183,21 +194,46 @@ def test_a_sweep_is_its_runs_one_by_one(tmp_path):
     assert "strength-200: was started with --lr 0.05" not in again.stderr
 
 
-def test_an_interrupted_cell_goes_on(tmp_path):
-    """A cell killed in the middle (its folder holds a checkpoint) is resumed, with --resume on its command line."""
+def test_an_interrupted_cell_goes_on(tmp_path, monkeypatch):
+    started = Child.live(monkeypatch, jobs=1)
     cells = lay_out("train", {"seed": "0,1", "net": "resnet20", "data": "digits"}, None)
-    folder = tmp_path / cells[0].name
-    folder.mkdir()
-    given = {"net": "resnet20", "data": "digits", "method": "spr"}
-    from nets.settings import as_json
+    begun = tmp_path / cells[0].name
+    begun.mkdir()
+    config = as_json(new_settings("train", {"net": "resnet20", "data": "digits", "method": "spr", "seed": 0}))
+    (begun / "config.json").write_text(json.dumps(config))
+    assert [outcome.sentence for outcome in run_cells(cells, Plan(tmp_path, (), 1), lambda _: None)] == ["", ""]
+    assert [child.words[-1] == "--resume" for child in started] == [True, False]
 
-    (folder / "config.json").write_text(json.dumps(as_json(new_settings("train", {**given, "seed": 0}))))
-    called = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep_cells.subprocess, "Popen", lambda *a, **k: called.append(a[0]) or Child(*a, **k))
-        outcomes = run_cells(cells, Plan(tmp_path, (), 1), lambda _: None)
-    assert [outcome.sentence for outcome in outcomes] == ["", ""]
-    assert [words[-1] == "--resume" for words in called] == [True, False]
+
+SWEEPING = """
+import sys
+from nets import sweep_cells
+from perspective.__main__ import main
+real = sweep_cells.subprocess.Popen
+cell = "import signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print('up', flush=True); signal.pause()"
+def popen(words, **given):
+    child = real([sys.executable, "-c", cell], **{**given, "stdout": -1})
+    child.stdout.readline()
+    print("up", flush=True)
+    return child
+sweep_cells.subprocess.Popen = popen
+main()
+"""
+
+
+def test_an_interrupted_sweep_stops_its_cells_and_starts_no_others(tmp_path):
+    words = ["sweep", "train", "--seed", "0,1,2,3", "--jobs", "2", "--out", str(tmp_path / "grid")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment()}
+    with subprocess.Popen([sys.executable, "-c", SWEEPING, *words], **pipes) as sweeping:
+        assert [sweeping.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
+        sweeping.send_signal(signal.SIGINT)
+        out, err = sweeping.communicate(timeout=60)
+    assert (sweeping.returncode, out) == (130, "")
+    assert "start the same sweep again" in err
+    assert "Traceback" not in err
+    for log in sorted((tmp_path / "grid").glob("*.log")):
+        with sweep_cells._locked(log) as free:
+            assert free is not None  # no cell lives on
 
 
 def test_a_cell_that_is_killed_is_a_row_that_says_so(tmp_path):
