@@ -96,7 +96,7 @@ def kill(undisturbed, folder, times, seed):
     (whole, length), draw, places, runs = undisturbed, random.Random(seed), [], 0
     while True:
         out = folder / f"run{runs}"
-        while live(out, draw.uniform(0.02, 0.5) * length if len(places) < times else None):
+        while live(out, draw.uniform(0.02, 1) * length if len(places) < times else None):
             places.append(place(out))
         assert_same_bits(whole, out)
         runs += 1
@@ -113,7 +113,7 @@ def test_killed_four_times(undisturbed, tmp_path):
 def test_killed_twenty_times(undisturbed, tmp_path):
     places, runs = kill(undisturbed, tmp_path, 20, seed=2)
     print(f"{undisturbed[1]:.1f} s undisturbed; {runs} runs; killed after", *(f"{p} {e}" for p, e in places), sep=", ")
-    assert len({phase for phase, _ in places}) >= 3
+    assert len({phase for phase, _ in places}) >= 2
 
 
 BETWEEN = [
