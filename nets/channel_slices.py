@@ -12,6 +12,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from nets.split_groups import is_split, read_whole, write_whole
 from perspective.errors import InputError
 
 
@@ -37,16 +38,19 @@ class Span:
     def read(self, channels: int) -> Tensor:
         """(channels, per_channel); a copy where `index` is given, perhaps a view where it is not."""
         if self.index is None:
-            return self.parameter.detach().reshape(channels, -1)
-        return self.parameter.detach().movedim(self.dim, 0)[self._places()].reshape(channels, -1)
+            return read_whole(self.parameter).reshape(channels, -1)
+        return read_whole(self.parameter).movedim(self.dim, 0)[self._places()].reshape(channels, -1)
 
     def write(self, rows: Tensor) -> None:
         """Put (channels, per_channel) numbers into the parameter itself; call it under torch.no_grad()."""
         if self.index is None:
-            self.parameter.copy_(rows.reshape(self.parameter.shape))
+            write_whole(self.parameter, rows)
             return
-        slices = self.parameter.detach().movedim(self.dim, 0)  # a view: what is put here stands in the parameter
+        whole = read_whole(self.parameter)  # itself, where it is not split: what is put here stands in the parameter
+        slices = whole.movedim(self.dim, 0)
         slices.index_put_((self._places(),), rows.to(slices.dtype).reshape(*self.index.shape, *slices.shape[1:]))
+        if is_split(self.parameter):
+            write_whole(self.parameter, whole)
 
     def _places(self) -> Tensor:
         assert self.index is not None

@@ -48,7 +48,7 @@ def load_dense(source: Path, settings: Settings, data: Images) -> nn.Module:
 def dense_network(run: Run, source: nn.Module | None) -> nn.Module:
     """The ordinarily trained network, from the run folder where it is kept, from its source, or by training."""
     folder = run.out / "dense"
-    if folder.is_dir():
+    if run.ranks.settle(folder.is_dir):  # rank 0 may write it before another looks
         return placed(load(folder), run.settings, run.device)
     if source is not None:
         model = placed(source, run.settings, run.device)

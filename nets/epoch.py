@@ -16,7 +16,7 @@ from nets.images import Images
 from nets.ranks import ALONE, Ranks
 from nets.schedule import Schedule
 from nets.settings import Settings
-from perspective.errors import CheckFailed
+from perspective.errors import CheckFailed, InputError
 
 CHECK_EVERY = 32  # steps: looking at the loss makes a device wait
 TEMPERATURE = 4.0  # of the distilled answers, Hinton, Vinyals, Dean (2015)
@@ -71,11 +71,12 @@ def train_epoch(
         for group in optimizer.param_groups:
             group["lr"] = task.schedule.rate(epoch * per_epoch + step, task.epochs * per_epoch)
         optimizer.zero_grad(set_to_none=True)
-        if len(labels) < 2 * ranks.world * settings.accumulate and ranks.world > 1:
-            continue  # batch normalisation needs two images a part; every rank sees the same count here
         whole = len(labels)
+        if whole < ranks.world:
+            continue  # not an image for each rank; all of them see the same count here
         images, labels = ranks.share(images, labels)
-        parts = zip(images.chunk(settings.accumulate), labels.chunk(settings.accumulate), strict=True)
+        count = _parts(settings.accumulate, whole, ranks.world)
+        parts = zip(images.tensor_split(count), labels.tensor_split(count), strict=True)
         loss = torch.zeros((), device=images.device)
         for pictures, answers in parts:
             logits, part = _loss(joined, pictures, answers, settings, task)
@@ -90,9 +91,17 @@ def train_epoch(
             task.average.update(model)
         losses.append(loss * (whole / ranks.world))
         seen += len(labels)
-        if step % CHECK_EVERY == CHECK_EVERY - 1 or step == per_epoch - 1:
+        if step % CHECK_EVERY == CHECK_EVERY - 1:
             _check(torch.stack(losses), task, epoch)
+    if not losses:
+        raise InputError(f"{ranks.world} processes share too few images; start fewer processes")
+    _check(torch.stack(losses), task, epoch)
     return float(torch.stack(losses).double().sum()) / seen, 100.0 * float(correct) / seen
+
+
+def _parts(asked: int, images: int, world: int) -> int:
+    """In how many parts a batch is computed: the same on all ranks, and two images a part while there are as many."""
+    return max(1, min(asked, images // world // 2))
 
 
 def _loss(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings, task: Task) -> tuple[Tensor, Tensor]:

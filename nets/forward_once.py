@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nets.split_groups import split_again
 from perspective.errors import InputError
 
 
@@ -22,3 +23,4 @@ def forward_once(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) 
     finally:
         for module, mode in modes.items():
             module.training = mode
+        split_again(model)

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups, Layer
 from nets.prox import Implementation, prox_step, to_torch
+from nets.split_groups import own_layer
 from perspective.errors import InputError
 
 
@@ -33,7 +34,7 @@ class Proximal(Optimizer):
     implementation  "flat" (vectorised, the parameters' dtype) or "loop" (float64, one group at a time: the truth)
 
     Raises InputError where a layer has no regulariser, a group's tensor is not in the optimizer, or the tensors of one
-    group have different learning rates.
+    group have different learning rates or lie on different processes. With fully_shard, find the groups afterwards.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Proximal(Optimizer):
         self._ready = True
         for layer in groups.layers:
             self._learning_rate(layer.name, layer.parameters)
+            own_layer(layer)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -67,11 +69,15 @@ class Proximal(Optimizer):
         loss = self.inner.step(closure)
         rates = {layer.name: self._learning_rate(layer.name, layer.parameters) for layer in self.groups.layers}
         steps: dict[str, float | Tensor] = {}
+        own_layers = []
         for layer in self.groups.layers:
+            own, part = own_layer(layer)  # all of it, unless the network is split over processes
             steps[layer.name] = rates[layer.name] * self.strength * self.share(layer)
             if self.prices is not None and layer.name in self.prices:
-                steps[layer.name] = steps[layer.name] * self.prices[layer.name]
-        prox_step(self.groups, steps, self.regularisers, self.implementation)
+                steps[layer.name] = steps[layer.name] * self.prices[layer.name][part]
+            if own.channels:
+                own_layers.append(own)
+        prox_step(ChannelGroups(tuple(own_layers)), steps, self.regularisers, self.implementation)
         return loss
 
     def share(self, layer: Layer) -> float:

@@ -53,10 +53,15 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """`function(..., **given)` as a command with every flag of OPTIONS; flags that are left out arrive as None."""
+def with_options(function: Callable[..., None], swept: bool = False) -> Callable[..., None]:
+    """`function(..., **given)` as a command with every flag of OPTIONS; flags that are left out arrive as None.
+
+    swept: flags arrive as they were written, so that one may hold a list of values (but for those without a value).
+    """
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    shared = [_parameter(name, kind, text) for name, (kind, text) in OPTIONS.items()]
+    shared = [
+        _parameter(name, str if swept and kind is not bool else kind, text) for name, (kind, text) in OPTIONS.items()
+    ]
     function.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
     return function

@@ -7,8 +7,10 @@ lr and lambda, which are the same bits on every rank.
 """
 
 import copy
+import json
 import os
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,9 +20,14 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from nets.shared_statistics import with_shared_statistics
 from perspective.errors import CheckFailed, InputError
 
-PATIENCE = timedelta(minutes=10)  # rank 0 may be saving, or measuring a budget, while the others wait
+PATIENCE = timedelta(minutes=30)  # rank 0 may be saving, or measuring a budget, while the others wait
+LOST = (
+    "another process of this training has stopped (where it could, it has said why); start the same command on all of "
+    "them again with --resume, it continues from the last checkpoint"
+)
 
 
 @final
@@ -46,13 +53,33 @@ class Ranks:
         if self.world > 1:
             distributed.barrier()
 
+    def settle(self, decide: Callable[[], Any]) -> Any:
+        """What rank 0 decides (plain JSON) once all ranks are here, the same on every rank: for whatever a clock or a disk has
+        a say in. A sentence it fails with is raised on all of them."""
+        if self.world == 1:
+            return decide()
+        self.meet()
+        said: dict[str, Any] = {}
+        if self.is_main:
+            try:
+                said = {"answer": decide()}
+            except (InputError, CheckFailed) as error:
+                said = {"failed": isinstance(error, CheckFailed), "sentence": str(error)}
+        said = json.loads(_broadcast(json.dumps(said).encode()))
+        if "answer" in said:
+            return said["answer"]
+        raise (CheckFailed if said["failed"] else InputError)(said["sentence"])
+
     def joined(self, model: nn.Module) -> nn.Module:
         """A twin of `model` for the forward pass: the same parameter and buffer tensors, gradients averaged over the ranks,
         statistics of batch normalisation taken over them. `model` itself keeps its plain modules."""
         if self.world == 1:
             return model
         shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
-        twin = _with_common_statistics(copy.deepcopy(model, shared))
+        twin = with_shared_statistics(copy.deepcopy(model, shared))
+        warnings.filterwarnings(
+            "ignore", message="Grad strides do not match"
+        )  # of one input channel: two ways to say it
         return DistributedDataParallel(twin)
 
 
@@ -71,88 +98,34 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         raise InputError(
             f"rank {ranks.rank} has no GPU of its own; start at most {torch.cuda.device_count()} processes"
         )
-    distributed.init_process_group("nccl" if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
-        yield ranks
+        if device == "cuda":
+            distributed.init_process_group("nccl", timeout=PATIENCE, device_id=torch.device("cuda", ranks.local))
+        else:
+            distributed.init_process_group("gloo", timeout=PATIENCE)
+        with warnings.catch_warnings():
+            yield ranks
     except RuntimeError as error:
-        if not _is_lost_peer(error):
+        if isinstance(error, CheckFailed) or not _is_lost_peer(error):
             raise
-        raise CheckFailed(
-            "another process of this training has stopped; start the same torchrun command again with --resume, "
-            "it continues from the last checkpoint"
-        ) from error
+        raise CheckFailed(LOST) from error
     finally:
-        distributed.destroy_process_group()
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+def _broadcast(text: bytes) -> bytes:
+    """Rank 0's text on every rank."""
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    length = torch.tensor([len(text)], device=device)
+    distributed.broadcast(length, 0)
+    sent = torch.zeros(int(length), dtype=torch.uint8, device=device)
+    if distributed.get_rank() == 0:
+        sent.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
+    distributed.broadcast(sent, 0)
+    return bytes(sent.cpu().numpy())
 
 
 def _is_lost_peer(error: RuntimeError) -> bool:
     lost = ("gloo", "nccl", "connection closed", "connection reset", "broken pipe", "timed out", "timeout")
     return isinstance(error, distributed.DistError) or any(word in str(error).lower() for word in lost)
-
-
-def _with_common_statistics(model: nn.Module) -> nn.Module:
-    """Every batch normalisation of `model` replaced by one over all ranks (torch's own on a GPU), tensors shared."""
-    if next(model.parameters()).device.type == "cuda":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    for name, module in list(model.named_modules()):
-        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and name:
-            model.set_submodule(name, CommonBatchNorm(module))
-    return model
-
-
-@final
-class SumOverRanks(torch.autograd.Function):
-    """The sum of every rank's tensor; the gradient of an entry is the sum of what every rank says of it."""
-
-    @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:
-        total = own.clone()
-        distributed.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        total = gradient.contiguous().clone()
-        distributed.all_reduce(total)
-        return total
-
-
-@final
-class CommonBatchNorm(nn.Module):
-    """Batch normalisation over the batches of all ranks, for CPUs (torch's SyncBatchNorm wants GPUs)."""
-
-    def __init__(self, norm: nn.BatchNorm1d | nn.BatchNorm2d) -> None:
-        super().__init__()
-        self.eps, self.momentum = norm.eps, norm.momentum
-        self.weight, self.bias = norm.weight, norm.bias
-        for name, buffer in norm.named_buffers():
-            self.register_buffer(name, buffer)
-        self.training = norm.training
-
-    def forward(self, x: Tensor) -> Tensor:
-        dims = [0, *range(2, x.dim())]
-        shape = [1, -1] + [1] * (x.dim() - 2)
-        if self.training:
-            count = torch.tensor([float(x.numel() // x.shape[1])], dtype=torch.float32)
-            full = x.float()
-            sums = SumOverRanks.apply(torch.cat([full.sum(dims), (full * full).sum(dims), count]))
-            total = sums[-1].detach()
-            mean, square = (sums[:-1] / total).chunk(2)
-            variance = square - mean * mean
-            self._remember(mean.detach(), variance.detach() * (total / (total - 1)))
-        else:
-            mean, variance = self.running_mean, self.running_var
-        scale = torch.rsqrt(variance + self.eps)
-        if self.weight is not None:
-            scale = scale * self.weight
-        moved = (x.float() - mean.view(shape)) * scale.view(shape)
-        return (moved if self.bias is None else moved + self.bias.view(shape)).to(x.dtype)
-
-    @torch.no_grad()
-    def _remember(self, mean: Tensor, variance: Tensor) -> None:
-        if getattr(self, "running_mean", None) is None:
-            return
-        self.num_batches_tracked.add_(1)
-        share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
-        self.running_mean.lerp_(mean, share)
-        self.running_var.lerp_(variance, share)

@@ -47,7 +47,8 @@ def regularise(
     def fits_budget() -> bool:
         if budget is None or targets is not None:
             return False
-        return share_left(*on_cpu(model, groups), Gauge(budget, whole[0], example), []) <= budget.share
+        gauge = Gauge(budget, whole[0], example)
+        return run.ranks.settle(lambda: share_left(*on_cpu(model, groups), gauge, []) <= budget.share)
 
     def count() -> dict[str, float]:
         return {"macs_left": share_left(*on_cpu(model, groups), Gauge(Budget("macs", 1.0), whole[0], example), [])}
@@ -75,7 +76,7 @@ def _strength(
     if budget is not None and settings.strength is None:
         gauge = Gauge(budget, whole[0], run.data.example_inputs.cpu())
         scores = method.scores(whole[1], prepared)
-        taken = channels_for_budget(*whole, gauge, allocated(settings, scores), settings.limits)
+        taken = taken_by_budget(run, whole, gauge, allocated(settings, scores))
         if settings.growth in (None, "budget"):
             targets = {layer.name: sum(name == layer.name for name, _ in taken) for layer in whole[1].layers}
             strength = 1.0
@@ -89,6 +90,14 @@ def _strength(
     )
     run.facts["strength"], run.facts["targets"] = strength, targets
     return strength, targets
+
+
+def taken_by_budget(
+    run: Run, network: tuple[nn.Module, ChannelGroups], gauge: Gauge, scores: dict[str, Tensor]
+) -> list[tuple[str, int]]:
+    """The budget's channels; rank 0 chooses for all, for latencies differ from process to process."""
+    taken = run.ranks.settle(lambda: channels_for_budget(*network, gauge, scores, run.settings.limits))
+    return [(name, channel) for name, channel in taken]
 
 
 def allocated(settings: Settings, scores: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """The end of a run: the network saved, the test split looked at for the only time, result.json and the report written."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -60,6 +61,13 @@ def finish(
     write_report(out)
     run.ranks.meet()
     return result
+
+
+def reopen(out: Path) -> dict[str, Any]:
+    """A finished run's result.json; its report is written where a kill came before it."""
+    if not (out / "report.html").is_file():
+        write_report(out)
+    return read_json(out / "result.json")
 
 
 def _figures(model: nn.Module, data: Images) -> dict[str, float]:

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +20,21 @@ BEFOREHAND = {
 }  # of `derive` and `verify`, for the report: they may lie there already
 
 
+TEMPORARY = ("probe", "config.json", "metrics.jsonl", "result.json", "report.html", "dense", "model")
+
+
+def clear_left_over(out: Path) -> None:
+    """Delete what a process killed while writing left under a temporary name."""
+    for name in TEMPORARY:
+        for path in out.glob(f".{name}.*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def prepare_folder(out: Path) -> None:
     """Create `out`; InputError where it cannot be written or already holds a run or anything foreign."""
     try:
         out.mkdir(parents=True, exist_ok=True)
+        clear_left_over(out)
         probe = out / f".probe.{os.getpid()}"
         probe.write_text("")
         probe.unlink()

@@ -16,7 +16,6 @@ from torch import nn
 
 from nets.budget import (
     Gauge,
-    channels_for_budget,
     check_reachable,
     zero_channels,
 )
@@ -30,10 +29,10 @@ from nets.methods import Method, choose_method
 from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
 from nets.ranks import Ranks, joined_ranks
-from nets.regularise import allocated, prunable_groups, regularise, teacher_of
+from nets.regularise import allocated, prunable_groups, regularise, taken_by_budget, teacher_of
 from nets.removal import remove_channels
-from nets.result import channels_by_layer, finish
-from nets.run_folder import cut_metrics, describe_environment, prepare_folder, read_json, write_json
+from nets.result import channels_by_layer, finish, reopen
+from nets.run_folder import clear_left_over, cut_metrics, describe_environment, prepare_folder, read_json, write_json
 from nets.saving import describe, rebuild
 from nets.settings import RECIPES, Settings, as_json
 from nets.statistics import reestimate_statistics
@@ -53,7 +52,7 @@ def train(
     """
     out = Path(out)
     if resume and (out / "result.json").is_file():
-        return read_json(out / "result.json")
+        return reopen(out)
     method = choose_method(settings.method, settings.alpha, settings.m_scale)
     _refuse_contradictions(settings, method)
     with (
@@ -71,7 +70,8 @@ def train(
             shape = fresh_network(settings, data, "dense") if source is None else source
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
             if budget is not None:
-                check_reachable(shape, groups, Gauge(budget, shape, example), settings.limits)
+                gauge = Gauge(budget, shape, example)
+                ranks.settle(lambda: check_reachable(shape, groups, gauge, settings.limits))
         run = _open(Run(settings, out, data, device, bars, None, {}, make_optimizer, ranks), resume)
 
         dense = dense_network(run, source)
@@ -112,7 +112,7 @@ def _remove(
     if settings.budget_asked is not None:
         gauge = Gauge(settings.budget_asked, whole, example)
         scores = allocated(settings, method.scores(groups, prepared))
-        taken = channels_for_budget(model, groups, gauge, scores, settings.limits)
+        taken = taken_by_budget(run, (model, groups), gauge, scores)
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
     if not any(groups.surviving().values()):
@@ -134,16 +134,19 @@ def _remove(
 def _open(run: Run, resume: bool) -> Run:
     """The run folder made or read (by rank 0 made, by all read), and what its last checkpoint says."""
     out = run.out
-    if not resume and run.ranks.is_main:
+
+    def prepare() -> None:
+        if resume:
+            clear_left_over(out)
+            return
         prepare_folder(out)
         write_json(out / "config.json", {**as_json(run.settings), "environment": describe_environment(run.device)})
-    run.ranks.meet()
+
+    run.ranks.settle(prepare)
     snapshot, warnings = read_checkpoint(out / "checkpoint")
     for warning in warnings:
         run.bars.say(warning)
-    if run.ranks.is_main:
-        cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics)
-    run.ranks.meet()
+    run.ranks.settle(lambda: cut_metrics(out / "metrics.jsonl", 0 if snapshot is None else snapshot.metrics))
     return replace(run, snapshot=snapshot, facts={} if snapshot is None else dict(snapshot.facts))
 
 

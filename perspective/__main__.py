@@ -21,6 +21,7 @@ COMMANDS = {  # name: (module, what `perspective --help` says)
     "solve": ("solvers.commands", "Which groups to keep, exactly, with a certified bound."),
     "train": ("nets.commands", "Train a network and prune it with a proximal step."),
     "prune": ("nets.commands", "Prune a network that is already trained."),
+    "sweep": ("nets.sweep_command", "Train or prune over a grid of flags, some runs at a time; one table."),
     "certify": ("nets.certify_command", "The proven best channels of every layer of a trained network."),
     "compare": ("nets.compare_command", "Runs side by side: one table, one picture, one page."),
     "export": ("nets.export_command", "Write a run's network as torch.export and ONNX files, checked against it."),
