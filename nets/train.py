@@ -25,6 +25,7 @@ from nets.dense import dense_network, fresh_network, load_dense, on_cpu, placed
 from nets.groups import ChannelGroups, channel_groups
 from nets.images import Images
 from nets.limits import select
+from nets.measure import measure
 from nets.methods import Method, choose_method
 from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
@@ -123,6 +124,11 @@ def _remove(
         raise CheckFailed(
             f"removing the zero channels changed the logits by {difference:.3g}, more than {TOLERANCE:g}; "
             "the network holds a layer that removal does not handle exactly"
+        )
+    if measure(smaller, example).macs == 0 or not any(isinstance(m, nn.Conv2d) for m in smaller.modules()):
+        raise CheckFailed(
+            "a layer that every path goes through has lost all of its channels, so the network answers the same to every "
+            "image; start again with a smaller --strength, or with a --budget"
         )
     run.facts["difference"] = difference
     run.facts["layers"] = channels_by_layer(groups, smaller)

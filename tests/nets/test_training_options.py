@@ -15,7 +15,7 @@ from nets.phase import plain_optimizer
 from nets.schedule import Schedule
 from nets.settings import new_settings
 from nets.train import train
-from perspective import InputError
+from perspective import CheckFailed, InputError
 
 GIVEN = {"net": "resnet20", "data": "digits", "method": "spr", "batch_size": 512, "epochs": 1, "lr": 0.05}
 
@@ -185,3 +185,9 @@ def test_nonsense_is_one_sentence(bad, words, tmp_path):
     with pytest.raises(InputError, match=words):
         train(new_settings("train", {**GIVEN, **bad}), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_network_without_shortcuts_that_lost_a_layer_is_said(tmp_path):
+    given = {**GIVEN, "net": "vgg16_bn", "strength": 1e7, "finetune_epochs": 1}
+    with pytest.raises(CheckFailed, match="smaller --strength"):
+        train(new_settings("train", given), tmp_path / "run")

@@ -227,7 +227,9 @@ def half_priced(v: Any, out: Any, n: int, step: float, numbers: Any, state: int,
 
 
 @pytest.mark.parametrize(
-    "mutant", [None, wrong_step(0.5), wrong_step(2.0), without_box, never_zero, half_priced], ids=str
+    "mutant",
+    [None, wrong_step(0.5), wrong_step(2.0), without_box, never_zero, half_priced],
+    ids=["right", "half a step", "two steps", "no box", "never zero", "half the price"],
 )
 def test_wrong_steps_are_exposed(mutant: Callable[..., float] | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """The kernel in plain Python with one function wrong: its own look at the gap never closes."""
