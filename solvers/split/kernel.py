@@ -16,9 +16,10 @@ from functools import lru_cache
 import numpy as np
 from numba import njit
 
-from solvers.split.lapack import factor, invert, invert_factored, invert_roughly, solve_factored
+from solvers.split.lapack import factor, invert, invert_factored, invert_roughly, press_roughly, solve_factored
 
 WALL = 0.1  # weight of the barrier at the floor against the barrier of A - E
+TILE = 32  # rows of a tile of a matrix read both ways
 LEAST = 1e-5  # indicators stay above, where the formulas need no limit; the bound knows 0
 
 
@@ -60,6 +61,31 @@ def invert_small(a, out):
 
 
 @njit(cache=True, nogil=True)
+def subtract_bend(K, C, s, hessian):
+    """hessian_jk -= tr C_j' (K^-1)_jk C_k, C (o, d), K as `factor` left it: through each output's own columns, or the inverse."""
+    o, d = C.shape
+    p = d // s
+    if 3 * o * p < 2 * d:  # fewer multiplications than K's inverse
+        rows = np.empty((p, d), dtype=np.float32)
+        for c in range(o):
+            rows[:] = 0.0
+            for j in range(p):
+                for a in range(j * s, (j + 1) * s):
+                    rows[j, a] = C[c, a]
+            press_roughly(K, rows)
+            hessian -= np.dot(rows, rows.T)
+        return
+    rough, M = invert_factored(K), np.dot(C.T, C)
+    for j in range(p):
+        for i in range(p):
+            total = 0.0
+            for a in range(s):
+                for b in range(s):
+                    total += rough[j * s + a, i * s + b] * M[j * s + a, i * s + b]
+            hessian[j, i] -= total
+
+
+@njit(cache=True, nogil=True)
 def assess(A, Bt, starts, E, Theta, y, prices):
     """h, its gradient (p,) and Hessian (p, p), W (o, d), and pull (K, p, s, s) = U_j U_j' of each cluster, at y >= LEAST.
 
@@ -74,7 +100,7 @@ def assess(A, Bt, starts, E, Theta, y, prices):
     root = np.empty(d)
     for j in range(p):
         root[j * s : (j + 1) * s] = np.sqrt(y[j])
-    inverse, work, whole = np.empty((s, s)), np.empty((s, s)), np.empty((s, s))
+    inverse, whole = np.empty((s, s)), np.empty((s, s))
     for k in range(len(starts) - 1):
         targets = Bt[starts[k] : starts[k + 1]]
         K = np.empty((d, d))
@@ -90,41 +116,23 @@ def assess(A, Bt, starts, E, Theta, y, prices):
         W = targets * root
         solve_factored(K, W)
         W *= root
-        rough = invert_factored(K)
         C = targets - np.dot(W, A)
         for j in range(p):
             C[:, j * s : (j + 1) * s] += np.dot(W[:, j * s : (j + 1) * s].copy(), E[k, j])
         weights[starts[k] : starts[k + 1]] = W
         h -= np.sum(targets * W)
-        M = np.dot(C.T, C)
         for j in range(p):
             for a in range(s):
                 for b in range(s):
                     whole[a, b] = E[k, j, a, b] + Theta[k, j, a, b]
             if not invert_small(whole, inverse):
                 return False, h, gradient, hessian, weights, pull
-            explained = 0.0
-            for a in range(s):
-                for b in range(s):
-                    total = 0.0
-                    for m in range(s):
-                        total += inverse[a, m] * M[j * s + m, j * s + b]
-                    work[a, b] = total
-                explained += work[a, a]
-            for a in range(s):
-                for b in range(s):
-                    total = 0.0
-                    for m in range(s):
-                        total += work[a, m] * inverse[m, b]
-                    pull[k, j, a, b] = total
+            U = np.dot(C[:, j * s : (j + 1) * s].copy(), inverse)
+            explained = np.sum(U * C[:, j * s : (j + 1) * s])
+            pull[k, j] = np.dot(U.T, U)
             gradient[j] -= explained
             hessian[j, j] += explained
-            for i in range(p):
-                total = 0.0
-                for a in range(s):
-                    for b in range(s):
-                        total += rough[j * s + a, i * s + b] * M[j * s + a, i * s + b]
-                hessian[j, i] -= total
+        subtract_bend(K, C, s, hessian)
     for j in range(p):
         for i in range(p):
             hessian[j, i] *= 2.0 / np.sqrt(y[j] * y[i])
@@ -139,7 +147,7 @@ def lowest(gradient, room):
 
 
 @njit(cache=True, nogil=True)
-def _descend(H, slope, change, low, high, sweeps):
+def descend(H, slope, change, low, high, sweeps):
     """Coordinate descent on change'H change / 2 + slope . change in a box, from `change`, in place."""
     p = slope.size
     residual = slope + np.dot(H, change)
@@ -170,12 +178,12 @@ def step_indicators(y, gradient, hessian, room):
         H[j, j] += 1e-9 * trace / p + 1e-300
     change = np.zeros(p)
     low, high = np.maximum(LEAST, 0.1 * y) - y, 1.0 - y
-    _descend(H, gradient, change, low, high, 100)
+    descend(H, gradient, change, low, high, 100)
     if np.sum(y + change) > room + 1e-9:
         # a multiplier on the sum: the sum falls monotonically with it
         cheap, dear = 0.0, np.max(np.abs(gradient)) + 1e-300
         for _ in range(30):
-            _descend(H, gradient + dear, change, low, high, 100)
+            descend(H, gradient + dear, change, low, high, 100)
             if np.sum(y + change) <= room:
                 break
             dear *= 4.0
@@ -183,19 +191,31 @@ def step_indicators(y, gradient, hessian, room):
                 break
         for _ in range(25):
             middle = 0.5 * (cheap + dear)
-            _descend(H, gradient + middle, change, low, high, 30)
+            descend(H, gradient + middle, change, low, high, 30)
             if np.sum(y + change) > room:
                 cheap = middle
             else:
                 dear = middle
-        _descend(H, gradient + dear, change, low, high, 100)
+        descend(H, gradient + dear, change, low, high, 100)
     return y + change
+
+
+@njit(cache=True, nogil=True)
+def _square_trace(product):
+    """tr product^2 of a (d, d) matrix, by tiles that stay in the cache."""
+    d, total = product.shape[0], 0.0
+    for i in range(0, d, TILE):
+        for j in range(0, d, TILE):
+            for a in range(i, min(i + TILE, d)):
+                for b in range(j, min(j + TILE, d)):
+                    total += product[a, b] * product[b, a]
+    return total
 
 
 @njit(cache=True, nogil=True)
 def _radius(product):
     """Spectral radius of a (d, d) matrix with real eigenvalues, by a few power iterations: from below."""
-    vector = np.ones(product.shape[0])
+    vector = np.ones(product.shape[0], dtype=product.dtype)
     size = 1.0
     for i in range(vector.size):
         vector[i] += 0.5 * np.sin(7.0 * i)
@@ -225,12 +245,12 @@ def step_curvature(A, E, pull, y, barrier, floor, margin):
                 for b in range(s):
                     N[j * s + a, j * s + b] -= E[k, j, a, b]
                 N[j * s + a, j * s + a] -= margin
-        inverse, good = invert_roughly(N)
-        if good:
-            N = inverse.astype(np.float64)
-        elif not invert(N):
-            return False
-        change, slope, bend, wall_bend, walled = np.empty((p, s, s)), 0.0, 0.0, 0.0, 0.0
+        rough, good = invert_roughly(N)
+        if not good:
+            if not invert(N):
+                return False
+            rough = N.astype(np.float32)
+        change, slope, wall_bend, walled = np.empty((p, s, s)), 0.0, 0.0, 0.0
         for j in range(p):
             weight = y[j] * (1.0 - y[j])
             for a in range(s):
@@ -241,7 +261,7 @@ def step_curvature(A, E, pull, y, barrier, floor, margin):
                 return False
             for a in range(s):
                 for b in range(s):
-                    inner = N[j * s + a, j * s + b]
+                    inner = np.float64(rough[j * s + a, j * s + b])
                     work[a, b] = weight * pull[k, j, a, b] / barrier - inner + WALL * wall[a, b]
                     own[a, b] = inner + np.sqrt(WALL) * wall[a, b]
             if not invert_small(own, scaled):
@@ -254,12 +274,10 @@ def step_curvature(A, E, pull, y, barrier, floor, margin):
             squares = np.sum(wall_moved * wall_moved.T)
             wall_bend += squares
             walled = max(walled, np.sqrt(squares))
-        product = np.empty((d, d))
+        product = np.empty((d, d), dtype=np.float32)
         for j in range(p):
-            product[:, j * s : (j + 1) * s] = np.dot(N[:, j * s : (j + 1) * s].copy(), change[j])
-        for a in range(d):
-            for b in range(d):
-                bend += product[a, b] * product[b, a]
+            product[j * s : (j + 1) * s] = np.dot(change[j].astype(np.float32), rough[j * s : (j + 1) * s])
+        bend = _square_trace(product)
         size = slope / (bend + WALL * wall_bend + 1e-300)
         size = size / (1.0 + size * max(1.1 * _radius(product), walled))
         trial = np.empty((d, d))

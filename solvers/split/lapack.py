@@ -9,7 +9,7 @@ from llvmlite import binding
 from numba import njit, types
 from numba.extending import get_cython_function_address
 
-for _name in ("dpotrf", "dpotri", "dpotrs", "spotrf", "spotri"):
+for _name in ("dpotrf", "dpotri", "dpotrs", "spotrf", "spotri", "strtrs"):
     binding.add_symbol(f"perspective_{_name}", get_cython_function_address("scipy.linalg.cython_lapack", _name))
 
 _CHAR, _INT, _REAL = types.CPointer(types.int8), types.CPointer(types.int32), types.CPointer(types.float64)
@@ -19,6 +19,10 @@ _potri = types.ExternalFunction("perspective_dpotri", types.void(_CHAR, _INT, _R
 _potrs = types.ExternalFunction("perspective_dpotrs", types.void(_CHAR, _INT, _INT, _REAL, _INT, _REAL, _INT, _INT))
 _single_potrf = types.ExternalFunction("perspective_spotrf", types.void(_CHAR, _INT, _SINGLE, _INT, _INT))
 _single_potri = types.ExternalFunction("perspective_spotri", types.void(_CHAR, _INT, _SINGLE, _INT, _INT))
+_single_trtrs = types.ExternalFunction(
+    "perspective_strtrs",
+    types.void(_CHAR, _CHAR, _CHAR, _INT, _INT, _SINGLE, _INT, _SINGLE, _INT, _INT),
+)
 
 
 @njit(cache=True, nogil=True)
@@ -72,6 +76,31 @@ def invert_factored(a):
         for j in range(i):
             out[i, j] = out[j, i]
     return out
+
+
+@njit(cache=True, nogil=True)
+def press_roughly(a, rows):
+    """rows (m, n) float32 <- rows R^-1 in place, a = R'R (n, n) as `factor` left it: rows a^-1 rows' is then a plain product.
+
+    For directions, never for a bound.
+    """
+    n, m = np.array([a.shape[0]], dtype=np.int32), np.array([rows.shape[0]], dtype=np.int32)
+    info = np.zeros(1, dtype=np.int32)
+    side, plain = np.array([76], dtype=np.int8), np.array([78], dtype=np.int8)  # "L", "N"
+    single = a.astype(np.float32)
+    _single_trtrs(
+        side.ctypes,
+        plain.ctypes,
+        plain.ctypes,
+        n.ctypes,
+        m.ctypes,
+        single.ctypes,
+        n.ctypes,
+        rows.ctypes,
+        n.ctypes,
+        info.ctypes,
+    )
+    return info[0] == 0
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,4 @@
-"""Bound one part of the program: indicators go down, curvature goes up, one step of each at a time.
+"""Bound one part of the program: indicators go down, curvature goes up, a step of each at a time, then indicators alone.
 
 Every look at a point (y, E) gives a bound by h's tangent at y, valid whatever the iterations did; the best is kept.
 """
@@ -10,13 +10,14 @@ from typing import final
 import numpy as np
 
 from solvers.problem import Array
-from solvers.split.kernel import LEAST, assess, lowest, step_box, step_curvature, step_indicators
+from solvers.split.indicators import step_logarithms
+from solvers.split.kernel import LEAST, assess, lowest, step_box, step_curvature
 from solvers.split.program import Condensed, Split
 
 COOLING = 0.82  # of the barrier, each step
-CLOSE = 0.1  # of the distance to the cutoff that the barrier may cost in the end
-WARM = 2  # looks before the curvature moves: most parts are cut off by the parent's curvature
-LOST = 0.01  # of the distance to the cutoff: y is good enough where the curvature stays
+CLOSE = 0.3  # of the distance to the cutoff that the barrier may cost in the end
+SETTLE = 8  # looks after the curvature's last step, at most, until y is good enough
+LOST = 0.02  # of the distance to the cutoff that y may cost in the end
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,9 +61,9 @@ def look_closely(
     whitener, M = split.whitener[part.free], split.problem.regulariser.bound
     Theta = np.einsum("kja,jba,jca->kjbc", box, whitener, whitener)
     best: Look | None = None
-    before, idle = -np.inf, 0
+    before, idle, moves = -np.inf, 0, 0
     clusters, d = len(E), len(part.A)
-    for step in range(WARM + effort.steps):
+    for _ in range(effort.steps + SETTLE):
         ok, h, gradient, hessian, weights, pull = assess(part.A, part.Bt, split.starts, E, Theta, y, split.prices(box))
         if not ok:
             return best
@@ -72,14 +73,15 @@ def look_closely(
             best = Look(y, E.copy(), box.copy(), gradient, hessian, bound, weights, barrier)
         if bound >= cutoff or time.perf_counter() > deadline:
             return best
-        moving = effort.moves and step >= WARM - 1
         distance = max(cutoff - best.bound, 1e-12 * abs(cutoff)) if np.isfinite(cutoff) else abs(h)
-        if not effort.moves and h - bound < LOST * distance:
+        moving = effort.moves and moves < effort.steps and h < cutoff  # else y alone will show what the part is worth
+        if not moving and h - bound < LOST * distance:
             break
-        moved = step_indicators(y, gradient, hessian, room)
+        moved = step_logarithms(y, gradient, hessian, room)
         if M is not None:
             step_box(E, Theta, box, pull, whitener, split.reach, M)
         if moving:
+            moves += 1
             floor = CLOSE * distance / (clusters * d)
             barrier = max(floor, COOLING * barrier) if barrier > floor else floor
             if not step_curvature(part.A, E, pull, y, barrier, split.floor, split.margin):

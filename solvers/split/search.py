@@ -11,6 +11,7 @@ from solvers.problem import LayerProblem
 from solvers.result import Certificate, Result, Status, relative_gap
 from solvers.split.aim import fit_on
 from solvers.split.elimination import eliminate_groups
+from solvers.split.indicators import step_logarithms
 from solvers.split.kernel import compile_kernels
 from solvers.split.leaf import Frame
 from solvers.split.program import SINGULAR, Split, split_problem
@@ -90,6 +91,7 @@ def _answer(problem: LayerProblem, split: Split, tree: SplitTree, gap: float, be
 def compile_tree() -> None:
     """Compile, or load from numba's cache, what the general search calls: once a process."""
     compile_kernels()
+    step_logarithms(np.full(2, 0.5), np.ones(2), np.eye(2), 2)
     eliminate_groups(np.eye(2), np.ones((2, 1)), 1)
 
 
