@@ -41,6 +41,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "distill": (float, "share of the loss taken by the dense network's answers"),
     "ema": (float, "decay of averaged weights in the dense phase and the fine-tuning; 0 = off"),
     "cutout": (int, "pixels of a square blanked out of each training image; 0 = off"),
+    "calibration": (int, "layerwise: training images the layers are fitted to"),
+    "layer_seconds": (float, "layerwise: time limit of the exact solver for each layer"),
     "bn_batches": (int, "training batches that measure batch normalisation again after removal"),
     "width": (int, "channels of the first stage (CIFAR ResNets)"),
     "shortcut": (str, "A (subsample and pad) or B (1x1 convolution) (CIFAR ResNets)"),

@@ -51,6 +51,7 @@ def finish(
         "alpha": settings.alpha if bounds else None,
         "bounds": bounds or {},
         "zeroed_by_budget": run.facts.get("zeroed_by_budget", 0),
+        "choices": run.facts.get("choices", []),
         "zero_channels_left": run.facts.get("stuck", 0),
         "layers": run.facts.get("layers") or channels_by_layer(channel_groups(final, data.example_inputs), final),
         "validation_accuracy": sizes["pruned"]["validation_accuracy"],

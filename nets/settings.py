@@ -57,7 +57,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 AT_LEAST = {
     **{"batch_size": 2, "epochs": 1, "finetune_epochs": 0, "width": 1, "seed": 0, "accumulate": 1, "cutout": 0},
-    **{"round_to": 1, "bn_batches": 0, "image_size": 8, "workers": 0},
+    **{"round_to": 1, "bn_batches": 0, "image_size": 8, "workers": 0, "calibration": 1},
 }
 SHARES = ("momentum", "label_smoothing", "ema", "distill", "warmup")  # [0, 1)
 
@@ -78,6 +78,7 @@ class Settings:
     warmup      share of a phase in which the rate rises; clip: largest gradient norm or None
     accumulate  parts a batch is computed in; ema: decay of the averaged weights (dense and fine-tuning), 0 = off
     distill     share of the loss taken by the dense network's answers, in the phases after the dense one
+    calibration, layer_seconds  of method layerwise: training images, and the exact solver's limit for each layer
     bn_batches  training batches that measure batch normalisation again after removal; None: 50 without fine-tuning
     """
 
@@ -113,6 +114,8 @@ class Settings:
     ema: float = 0.0
     distill: float = 0.0
     cutout: int = 0
+    calibration: int = 2000
+    layer_seconds: float = 30.0
     bn_batches: int | None = None
     width: int | None = None
     shortcut: Literal["A", "B"] | None = None
@@ -131,7 +134,7 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{flag(name)} is {value}; it must be at least {least}")
-        for name in ("lr", "finetune_lr", "clip"):
+        for name in ("lr", "finetune_lr", "clip", "layer_seconds"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{flag(name)} is {value}; it must be positive and finite")
@@ -182,7 +185,7 @@ def new_settings(command: Literal["train", "prune"], given: Mapping[str, Any]) -
     lr = (0.1 if command == "train" else 0.02) * (0.01 if given.get("optimizer") == "adamw" else 1)
     filled = {
         "epochs": recipe.epochs,
-        "finetune_epochs": recipe.finetune_epochs,
+        "finetune_epochs": 0 if given["method"] == "layerwise" else recipe.finetune_epochs,
         "batch_size": recipe.batch_size,
         "alpha": recipe.alpha,
         "weight_decay": recipe.weight_decay,

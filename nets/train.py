@@ -7,7 +7,7 @@ import copy
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from nets.groups import ChannelGroups, channel_groups
 from nets.images import Images
 from nets.limits import select
 from nets.measure import measure
-from nets.methods import Method, choose_method
+from nets.methods import Layerwise, Method, choose_method
 from nets.phase import MakeOptimizer, Run, train_phase
 from nets.progress import EpochBars
 from nets.ranks import Ranks, joined_ranks
@@ -54,7 +54,7 @@ def train(
     out = Path(out)
     if resume and (out / "result.json").is_file():
         return reopen(out)
-    method = choose_method(settings.method, settings.alpha, settings.m_scale)
+    method = choose_method(settings.method, settings.alpha, settings.m_scale, settings.layer_seconds)
     _refuse_contradictions(settings, method)
     with (
         joined_ranks(settings.device) as ranks,
@@ -70,7 +70,7 @@ def train(
         if budget is not None or settings.exclude is not None:  # before any training: the shape alone decides
             shape = fresh_network(settings, data, "dense") if source is None else source
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
-            if budget is not None:
+            if budget is not None and not method.calibrates:
                 gauge = Gauge(budget, shape, example)
                 ranks.settle(lambda: check_reachable(shape, groups, gauge, settings.limits))
         run = _open(Run(settings, out, data, device, bars, None, {}, make_optimizer, ranks), resume)
@@ -83,6 +83,8 @@ def train(
 
         if run.is_past("regularise"):
             smaller = rebuild(run.facts["shape"])
+        elif isinstance(method, Layerwise):
+            smaller = _calibrate(run, method, whole)
         else:
             model = copy.deepcopy(dense) if settings.command == "prune" else fresh_network(settings, data, "regularise")
             model = placed(model, settings, device)
@@ -103,6 +105,23 @@ def train(
 def _data(settings: Settings) -> Images:
     folder = None if settings.data_dir is None else Path(settings.data_dir)
     return load_data(settings.data, folder, settings.image_size, settings.cutout, settings.workers)
+
+
+def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:
+    """The smaller network of a method that prunes by training images alone; a resumed run goes on behind the last layer."""
+    settings = run.settings
+    assert settings.budget_asked is not None  # refused at the start otherwise
+    images = run.data.training_images(min(settings.calibration, len(run.data.train)), settings.seed).cpu()
+    found = method.prune(
+        *(whole, images, settings.budget_asked, run.data.example_inputs.cpu(), settings.seed),
+        progress=run.bars.say,
+        folder=run.out / "calibration" if run.ranks.is_main else None,
+    )
+    run.facts["difference"] = found.difference
+    run.facts["layers"] = channels_by_layer(channel_groups(whole, run.data.example_inputs.cpu()), found.model)
+    run.facts["shape"] = describe(found.model)
+    run.facts["choices"] = [asdict(layer) for layer in found.layers]
+    return found.model
 
 
 def _remove(

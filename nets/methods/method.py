@@ -18,6 +18,7 @@ class Method(ABC):
     name: ClassVar[str]
     regularises: ClassVar[bool]
     prunes: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = False  # prunes by calibration images, without training and without scores
 
     def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """What the method needs for each layer, from the rows (channels, n) of the ordinarily trained network: nothing."""

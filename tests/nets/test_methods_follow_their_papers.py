@@ -65,7 +65,13 @@ def test_bad_choices_are_refused(groups):
     dead = {**groups.snapshot(), "conv1": torch.zeros(4, 11)}
     with pytest.raises(InputError, match="largest weight of conv1"):
         SPR(0.3, 1.0).prepare(dead)
-    assert [choose_method(kind.name, 0.3, 1.0).name for kind in ALL] == ["none", "spr", "group-lasso", "magnitude"]
+    assert [choose_method(kind.name, 0.3, 1.0).name for kind in ALL] == [
+        "none",
+        "spr",
+        "group-lasso",
+        "magnitude",
+        "layerwise",
+    ]
 
 
 def test_group_lasso_is_soft_thresholding_of_the_norm(groups):

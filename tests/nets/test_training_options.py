@@ -191,3 +191,20 @@ def test_a_network_without_shortcuts_that_lost_a_layer_is_said(tmp_path):
     given = {**GIVEN, "net": "vgg16_bn", "strength": 1e7, "finetune_epochs": 1}
     with pytest.raises(CheckFailed, match="smaller --strength"):
         train(new_settings("train", given), tmp_path / "run")
+
+
+def test_layerwise_prunes_without_training_and_resumes(tmp_path):
+    dense = {**GIVEN, "method": "none", "width": 4, "epochs": 2}
+    train(new_settings("train", dense), tmp_path / "dense")
+    given = {"net": "resnet20", "data": "digits", "method": "layerwise", "width": 4, "dense": str(tmp_path / "dense")}
+    settings = new_settings("prune", {**given, "budget": "macs=0.8", "calibration": 100, "layer_seconds": 5.0})
+    result = train(settings, tmp_path / "run")
+    assert 0.7 < result["budget"]["reached"] <= 0.8
+    assert settings.finetune_epochs == 0
+    assert len(result["choices"]) == 9
+    assert all(choice["lower_bound"] <= choice["objective"] for choice in result["choices"] if choice["objective"])
+    (tmp_path / "run" / "result.json").unlink()  # as if killed just before the end
+    again = train(settings, tmp_path / "run", resume=True)
+    assert again["pruned"] == result["pruned"]
+    with pytest.raises(InputError, match="add --budget"):
+        train(new_settings("prune", given), tmp_path / "other")
