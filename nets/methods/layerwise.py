@@ -1,0 +1,51 @@
+"""Pruning without training: exact channel choices, layer after layer, and least squares for what stays.
+
+Not a score and not a penalty: it needs calibration images, and it changes the weights that stay. So `scores` refuses, and a run
+calls `prune` between the dense phase and fine-tuning, in the place of regularising, zeroing to the budget and removing. How it
+is done: `nets/post_training.py`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+from torch import Tensor, nn
+
+from nets.budget import Budget
+from nets.groups import ChannelGroups
+from nets.methods.method import Method
+from nets.post_training_plan import Plan
+from perspective.errors import InputError
+
+if TYPE_CHECKING:
+    from nets.post_training import PostTraining
+
+
+@final
+@dataclass(frozen=True)
+class Layerwise(Method):
+    """time_limit: seconds of the exact solver for each layer."""
+
+    time_limit: float = 30.0
+    name: ClassVar[str] = "layerwise"
+    regularises: ClassVar[bool] = False
+
+    def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
+        raise InputError("method layerwise chooses channels from calibration images, not by scores; give --calibration")
+
+    def prune(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        budget: Budget,
+        example_inputs: Tensor,
+        seed: int,
+        progress: Callable[[str], None] | None = None,
+        folder: Path | None = None,
+    ) -> "PostTraining":
+        """The smaller network and a report; model and the normalised calibration images on the CPU, see `prune_post_training`."""
+        from nets.post_training import prune_post_training  # brings the solvers, which other methods do without
+
+        plan = Plan(budget, time_limit=self.time_limit, seed=seed)
+        return prune_post_training(model, images, plan, example_inputs=example_inputs, progress=progress, folder=folder)
