@@ -9,8 +9,8 @@ MACs left. A seed is a draw of the calibration images (from the training split, 
 magnitude, bn-scale        half of every block, the trained weights stay (no calibration, so one seed)
 magnitude + LS             the same channels; each second convolution refitted to its own dense answers
 greedy + LS                half of every block by backward elimination, refitted the same way
-layerwise, greedy          channels shared out by measured divergence, each block repaired to the dense stream, greedy choices
-layerwise                  the same with the exact solver's choices
+layerwise                  channels shared out by measured divergence, each block repaired to the dense stream, the exact solver's
+                           choices, the classifier refitted
 
 Each finished run is a file of FOLDER/runs and not repeated, so several processes can share a FOLDER. Options were chosen on the
 validation split (which these public weights were trained on: it reads too high); only finished networks see the test split.
@@ -49,7 +49,6 @@ METHODS: dict[str, dict[str, Any]] = {
     "bn-scale": {"choice": "bn-scale", "allocation": "even", "repair": "none"},
     "magnitude + LS": {"choice": "magnitude", "allocation": "even", "repair": "layer"},
     "greedy + LS": {"choice": "greedy", "allocation": "even", "repair": "layer"},
-    "layerwise, greedy": {"choice": "greedy"},
     "layerwise": {"choice": "exact"},
 }
 CASES = {
