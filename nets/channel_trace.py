@@ -7,9 +7,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, fx, nn
 
+from nets.attention import Attention, ConstantAttention
 from nets.resnet import PadShortcut
 from nets.scatter import Constant, Scatter
 from perspective.errors import InputError
+
+LEAVES = (PadShortcut, Scatter, Constant, Attention, ConstantAttention)
 
 
 @final
@@ -55,7 +58,7 @@ class _Tracer(fx.Tracer):
         self.path: list[str] = []
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, PadShortcut | Scatter | Constant) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
         self.path.append(self.path_of_module(m))

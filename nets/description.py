@@ -13,26 +13,29 @@ import torch
 from torch import nn
 
 from nets.networks import ALL
-from nets.resnet import PadShortcut
-from nets.scatter import Constant, Scatter, Scattered, constant
+from nets.parameters_of_its_own import describe_parameters, narrow_parameters
+from nets.replacements import replace_module, specify
 from perspective.errors import InputError
 
 LIMIT = 65536  # channels of one layer
 
 
 def describe(model: nn.Module) -> dict[str, Any]:
-    """{"architecture": name and arguments or None, "modules": {path: what stands there}}, ready for JSON.
+    """{"architecture": name and arguments or None, "modules": {path: what stands there}, "parameters": {path: shape}}, for
+    JSON; the parameters are those that a module of the network's own holds itself.
 
-    With an architecture (networks of nets.resnet) only the modules that differ from it are listed; a network of the user's
-    own lists all of them, and needs an untouched copy of itself to be rebuilt.
+    With an architecture (networks of nets.networks) only what differs from it is listed; a network of the user's own
+    lists everything, and needs an untouched copy of itself to be rebuilt.
     """
     architecture = getattr(model, "architecture", None)
-    present = _specifications(model)
+    present, parameters = _specifications(model), describe_parameters(model)
     if architecture is not None:
         with torch.device("meta"):
-            original = _specifications(_build(architecture))
+            untouched = _build(architecture)
+        original, shapes = _specifications(untouched), describe_parameters(untouched)
         present = {path: spec for path, spec in present.items() if original.get(path) != spec}
-    return {"architecture": copy.deepcopy(architecture), "modules": present}
+        parameters = {path: shape for path, shape in parameters.items() if shapes.get(path) != shape}
+    return {"architecture": copy.deepcopy(architecture), "modules": present, "parameters": parameters}
 
 
 def rebuild(description: Mapping[str, Any], model: nn.Module | None = None) -> nn.Module:
@@ -41,7 +44,8 @@ def rebuild(description: Mapping[str, Any], model: nn.Module | None = None) -> n
     InputError where the description does not fit the architecture or is damaged.
     """
     architecture, modules = description.get("architecture"), description.get("modules")
-    if not isinstance(modules, Mapping):
+    parameters = description.get("parameters", {})  # absent before there were any
+    if not isinstance(modules, Mapping) or not isinstance(parameters, Mapping):
         raise InputError("the description lists no modules; it is damaged, save the network again")
     if model is None and architecture is None:
         raise InputError(
@@ -56,9 +60,10 @@ def rebuild(description: Mapping[str, Any], model: nn.Module | None = None) -> n
                 f"the description names a layer {path!r} that {type(network).__name__} does not have; rebuild it from "
                 "the description that was saved with it"
             ) from error
-        replacement = _replace(present, modules[path], path)
+        replacement = replace_module(present, modules[path], path)
         if replacement is not present:
             network.set_submodule(path, replacement)
+    narrow_parameters(network, parameters)
     return network
 
 
@@ -78,74 +83,8 @@ def _build(architecture: Any) -> nn.Module:
 
 
 def _specifications(model: nn.Module) -> dict[str, dict[str, Any]]:
-    described = {path: _specify(module) for path, module in model.named_modules() if path}
+    described = {path: specify(module) for path, module in model.named_modules() if path}
     return {path: spec for path, spec in described.items() if spec is not None}
-
-
-def _specify(module: nn.Module) -> dict[str, Any] | None:
-    kind = {"kind": type(module).__name__}
-    if type(module) is nn.Conv2d:
-        counts = {"in": module.in_channels, "out": module.out_channels, "groups": module.groups}
-        return kind | counts | {"bias": module.bias is not None}
-    if type(module) is nn.Linear:
-        return kind | {"in": module.in_features, "out": module.out_features, "bias": module.bias is not None}
-    if type(module) in (nn.BatchNorm2d, nn.BatchNorm1d):
-        return kind | {"channels": module.num_features}
-    if type(module) is Scatter:
-        counts = {"in": module.in_channels, "out": module.out_channels, "constants": module.values.numel()}
-        return kind | counts | {"ndim": module.values.dim(), "stride": module.stride}
-    if type(module) is Constant:
-        return kind | {"out": module.out_channels}
-    return kind if type(module) in (nn.Identity, Scattered) else None
-
-
-def _replace(present: nn.Module, spec: Any, path: str) -> nn.Module:
-    """The module that `spec` asks for in the place of `present`."""
-    damaged = InputError(f"the description of layer {path} is damaged or belongs to another network; save it again")
-    if not isinstance(spec, Mapping):
-        raise damaged
-    counts = [v for k, v in spec.items() if k in ("in", "out", "groups", "channels", "stride")]
-    if not all(_is_count(v) for v in counts):
-        raise damaged
-    if _specify(present) == spec:
-        return present
-    try:
-        return _shrunk(present, spec)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise damaged from error
-
-
-def _shrunk(present: nn.Module, spec: Mapping[str, Any]) -> nn.Module:
-    kind = spec["kind"]
-    normalises = isinstance(present, nn.BatchNorm2d | nn.BatchNorm1d)
-    if kind == "Conv2d" and isinstance(present, nn.Conv2d):
-        _only_narrower((spec["in"], present.in_channels), (spec["out"], present.out_channels))
-        return nn.Conv2d(
-            *(spec["in"], spec["out"], present.kernel_size, present.stride, present.padding, present.dilation),
-            *(spec["groups"], bool(spec["bias"]), present.padding_mode),
-        )
-    if kind == "Linear" and isinstance(present, nn.Linear):
-        _only_narrower((spec["in"], present.in_features), (spec["out"], present.out_features))
-        return nn.Linear(spec["in"], spec["out"], bool(spec["bias"]))
-    if isinstance(present, nn.BatchNorm2d | nn.BatchNorm1d) and kind == type(present).__name__:
-        _only_narrower((spec["channels"], present.num_features))
-        tracks = present.running_mean is not None
-        return type(present)(spec["channels"], present.eps, present.momentum, present.affine, tracks)
-    if kind == "Constant" and isinstance(present, nn.Conv2d | nn.Linear):
-        return constant(torch.zeros(spec["out"], device=present.weight.device), present)
-    if kind == "Identity" and normalises:
-        return nn.Identity()
-    if kind == "Scattered" and (normalises or isinstance(present, nn.Conv2d | nn.Linear)):
-        return Scattered(present, nn.Identity())  # the two places are filled by the entries path.0 and path.1
-    if kind == "Scatter" and isinstance(present, PadShortcut | nn.Identity) and spec["ndim"] in (2, 4):
-        _only_narrower((spec["constants"], LIMIT), (0, spec["constants"]))
-        return Scatter(spec["in"], spec["out"], spec["constants"], spec["ndim"], spec["stride"])
-    raise ValueError(kind)
-
-
-def _only_narrower(*pairs: tuple[int, int]) -> None:
-    if any(asked > present for asked, present in pairs):
-        raise ValueError("wider than the network it is made from")
 
 
 def _is_count(value: Any) -> bool:

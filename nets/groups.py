@@ -1,7 +1,10 @@
-"""The weights that die with one output channel: its filter and, where batch normalisation follows, (gamma, beta).
+"""The groups of a network: all numbers that are pruned together, one group a channel.
 
-Source: the groups of Cacciola, Frangioni, Li, Lodi (2023), no coupling over additions; the classifier is left alone.
-Pairs of convolution and BatchNorm2d are found by running the network once and following the tensors.
+coupled=False: the paper's groups, each layer for itself: filter, bias and (gamma, beta) of a convolution (nets/filter_groups.py;
+a channel that an addition ties to others can be zeroed, but is only removed where nothing else uses it), rows of hidden
+Linear layers, and heads (nets/hidden_groups.py).
+coupled=True: all slices that die together over additions, products, grouped convolutions and concatenations
+(nets/coupling.py), and the same hidden Linear layers and heads.
 """
 
 from collections.abc import Mapping
@@ -11,42 +14,29 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from nets.channel_slices import Layer, Span, refuse_overlap
+from nets.coupling import coupled_groups
+from nets.filter_groups import filter_groups
+from nets.hidden_groups import hidden_groups
 from perspective.errors import InputError
 
-
-@final
-@dataclass(frozen=True)
-class Layer:
-    """One convolution's output channels.
-
-    name        the convolution's name in the network
-    bn          name of the BatchNorm2d that follows it, or None
-    parameters  the network's own parameters; dimension 0 of each is the channel
-    channels    number of groups
-    n           numbers in one group
-    """
-
-    name: str
-    bn: str | None
-    parameters: tuple[nn.Parameter, ...]
-    channels: int
-    n: int
-
-    @property
-    def conv(self) -> str:
-        """The convolution's name (the layer's name)."""
-        return self.name
+__all__ = ["ChannelGroups", "Layer", "Span", "channel_groups"]
 
 
 @final
 @dataclass(frozen=True)
 class ChannelGroups:
-    """All groups of one network. `total` is the number of grouped numbers, N = sum of n_g over all groups."""
+    """All groups of one network. No number of the network lies in two of them.
+
+    skipped  (layer, reason) for each layer that writes channels and has some of them in no group
+    """
 
     layers: tuple[Layer, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
 
     @property
     def total(self) -> int:
+        """The number of grouped numbers, N = sum of n_g over all groups."""
         return sum(layer.channels * layer.n for layer in self.layers)
 
     def __getitem__(self, name: str) -> Layer:
@@ -57,22 +47,22 @@ class ChannelGroups:
 
     def rows(self, layer: Layer) -> Tensor:
         """A copy of the layer's groups, one a row: (channels, n)."""
-        return torch.cat([p.detach().reshape(layer.channels, -1) for p in layer.parameters], dim=1)
+        return torch.cat([span.read(layer.channels) for span in layer.spans], dim=1)
 
     @torch.no_grad()
     def write(self, layer: Layer, rows: Tensor) -> None:
         """Put (channels, n) rows back into the network's parameters."""
         if rows.shape != (layer.channels, layer.n):
             raise InputError(f"{layer.name} has rows of shape {(layer.channels, layer.n)}, not {tuple(rows.shape)}")
-        parts = rows.split([p.numel() // layer.channels for p in layer.parameters], dim=1)
-        for parameter, part in zip(layer.parameters, parts, strict=True):
-            parameter.copy_(part.reshape(parameter.shape))
+        parts = rows.split(layer.widths, dim=1)
+        for span, part in zip(layer.spans, parts, strict=True):
+            span.write(part)
 
     def alive(self, layer: Layer) -> Tensor:
         """(channels,) boolean: has the group any number that is not zero?"""
         alive = torch.zeros(layer.channels, dtype=torch.bool, device=layer.parameters[0].device)
-        for parameter in layer.parameters:
-            alive |= (parameter.detach().reshape(layer.channels, -1) != 0).any(dim=1)
+        for span in layer.spans:
+            alive |= (span.read(layer.channels) != 0).any(dim=1)
         return alive
 
     def surviving(self) -> dict[str, int]:
@@ -84,73 +74,28 @@ class ChannelGroups:
         return {layer.name: self.rows(layer) for layer in self.layers}
 
 
-def channel_groups(model: nn.Module, example_inputs: Tensor, coupled: bool = False) -> ChannelGroups:
-    """The groups of `model`; `example_inputs` is any batch it accepts. The network is not changed.
+def channel_groups(
+    model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...], coupled: bool = False
+) -> ChannelGroups:
+    """The groups of `model`; `example_inputs` is any batch it accepts (a tuple for several arguments). The network is
+    not changed.
 
-    Raises InputError for coupled=True (groups over additions), for a network without convolutions, and where two
-    layers share one parameter.
+    Raises InputError for a network without a group, where two layers share one parameter, and, for coupled=True, where
+    the network cannot be followed; it names the module and why.
     """
+    hidden, left_out = hidden_groups(model, example_inputs)
     if coupled:
-        raise InputError("coupled groups (over additions) come with the next version; use coupled=False")
-    convolutions, followers = _follow(model, example_inputs)
-    layers: list[Layer] = []
-    seen: set[int] = set()
-    for name, conv in convolutions.items():
-        bn_name, bn = followers.get(name, (None, None))
-        candidates = [conv.weight, conv.bias] + ([] if bn is None else [bn.weight, bn.bias])
-        parameters = tuple(p for p in candidates if isinstance(p, nn.Parameter))
-        if not parameters:
-            raise InputError(
-                f"{name} has no parameter of its own (a parametrisation?); remove the parametrisation first"
-            )
-        if any(id(p) in seen for p in parameters):
-            raise InputError(f"{name} shares a parameter with another layer; shared layers cannot be pruned by channel")
-        seen.update(id(p) for p in parameters)
-        channels = conv.out_channels
-        layers.append(Layer(name, bn_name, parameters, channels, sum(p.numel() for p in parameters) // channels))
+        known = frozenset(name for layer in hidden for name in layer.members)
+        ties, others = coupled_groups(model, example_inputs, known)
+        skipped = {**dict(left_out), **dict(others)}
+    else:
+        ties, skipped = filter_groups(model, example_inputs), dict(left_out)
+    layers = (*ties, *hidden)
     if not layers:
-        raise InputError("the network has no Conv2d that its forward pass calls; there is no channel to prune")
-    return ChannelGroups(tuple(layers))
-
-
-def _follow(
-    model: nn.Module, example_inputs: Tensor
-) -> tuple[dict[str, nn.Conv2d], dict[str, tuple[str, nn.BatchNorm2d]]]:
-    """Convolutions in the order of their call, and for each the BatchNorm2d that reads the very tensor it wrote."""
-    outputs: dict[int, tuple[str, Tensor]] = {}  # the tensor is kept alive so that its id stays unique
-    convolutions: dict[str, nn.Conv2d] = {}
-    followers: dict[str, tuple[str, nn.BatchNorm2d]] = {}
-    names = {module: name for name, module in model.named_modules()}
-
-    def leave_conv(module: nn.Module, _: tuple[Tensor, ...], output: Tensor) -> None:
-        if names[module] in convolutions:
-            raise InputError(
-                f"{names[module]} is called twice in one forward pass; such layers cannot be pruned by channel"
-            )
-        convolutions[names[module]] = module
-        outputs[id(output)] = (names[module], output)
-
-    def enter_bn(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in outputs:
-            followers[outputs[id(inputs[0])][0]] = (names[module], module)
-
-    handles = []
-    modes = {module: module.training for module in model.modules()}
-    try:
-        for module in model.modules():
-            if isinstance(module, nn.Conv2d):
-                handles.append(module.register_forward_hook(leave_conv))
-            elif isinstance(module, nn.BatchNorm2d):
-                handles.append(module.register_forward_pre_hook(enter_bn))
-        model.eval()  # running statistics must not move
-        with torch.no_grad():
-            model(example_inputs)
-    except RuntimeError as error:
-        text = str(error).splitlines()[0]
-        raise InputError(f"the network does not take these example inputs ({text}); give a batch it accepts") from error
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    return convolutions, followers
+        reasons = "".join(f"; {name}: {reason}" for name, reason in list(skipped.items())[:3])
+        raise InputError(
+            "the network has no Conv2d that its forward pass calls, hidden Linear layer or attention head "
+            f"{'that coupled groups can take' if coupled else 'to take'}; there is no channel to prune{reasons}"
+        )
+    refuse_overlap(layers)
+    return ChannelGroups(layers, tuple(skipped.items()))

@@ -5,6 +5,7 @@ can be copied, saved, traced and exported like the original. Constants of remove
 batch normalisation's shift forward) are folded exactly into the bias or running mean of the layer that reads them.
 Where a constant that is not zero enters a zero-padded convolution it is no bias (the border sees less of it): one channel that
 holds such a constant is then kept, without a filter, and stands for all the others.
+Convolutions in groups keep groups of equal size; attention loses whole heads; what layer normalisation reads keeps its channels.
 """
 
 import copy
@@ -22,7 +23,7 @@ from nets.shrinking import shrink_layers
 @final
 @dataclass(frozen=True)
 class LayerChange:
-    """Output channels of one convolution before and after; after = 0: nothing was left, a constant took its place."""
+    """Output channels (of attention: heads) of one layer before and after; 0: nothing was left, a constant took its place."""
 
     name: str
     before: int
@@ -32,10 +33,14 @@ class LayerChange:
 @final
 @dataclass(frozen=True)
 class Removal:
-    """What was done, layer by layer; `stuck`: zero filters that are still there (in layers that were not understood)."""
+    """What was done: convolutions by output channels, and linear layers and attention (by heads) in `others`.
+
+    stuck   zero filters that are still there (in layers that were not understood, or because they fill a group)
+    """
 
     layers: tuple[LayerChange, ...]
     stuck: int
+    others: tuple[LayerChange, ...] = ()
 
 
 def remove_channels(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> tuple[nn.Module, float]:
@@ -55,8 +60,17 @@ def remove_channels(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...
         module.training = modes.get(name, modes.get(name.rpartition(".")[0], model.training))
     stuck = sum(_zero_filters(module) for module in smaller.modules() if isinstance(module, nn.Conv2d))
     layers = tuple(LayerChange(name, channels, after.get(name, channels)) for name, channels in before.items())
-    smaller.removal = Removal(layers, stuck)
+    counts = {name: _count(module) for name, module in model.named_modules() if name in after and name not in before}
+    others = tuple(LayerChange(name, count, after[name]) for name, count in counts.items())
+    smaller.removal = Removal(layers, stuck, others)
     return smaller, difference
+
+
+def _count(module: nn.Module) -> int:
+    """Output features of a linear layer, heads of attention."""
+    if isinstance(module, nn.Linear):
+        return module.out_features
+    return module.num_heads if isinstance(module, nn.MultiheadAttention) else int(module.heads)
 
 
 def _zero_filters(conv: nn.Conv2d) -> int:

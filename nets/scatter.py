@@ -1,4 +1,4 @@
-"""The two tiny modules a removed channel leaves behind where a residual stream still expects it.
+"""The tiny modules a removed channel leaves behind where the tensor's width is still expected.
 
 Scatter   writes the channels that are left into the stream's width and a constant into every other channel.
 Constant  stands for a convolution or linear layer of which nothing is left: the same numbers at every position.
@@ -14,19 +14,28 @@ from torch import Tensor, nn
 @final
 class Scatter(nn.Module):
     """(batch, in_channels, ...) -> (batch, out_channels, ...): output k is input channel `index[k]`, or, where
-    index[k] >= in_channels, the constant `values[index[k] - in_channels]`; a stride subsamples rows and columns."""
+    index[k] >= in_channels, the constant `values[index[k] - in_channels]`; a stride subsamples rows and columns.
 
-    def __init__(self, in_channels: int, out_channels: int, constants: int, ndim: int = 4, stride: int = 1) -> None:
+    `axis` is where the channels lie: 1, or -1 behind a linear layer on (batch, positions, features).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, constants: int, ndim: int = 4, stride: int = 1, axis: int = 1
+    ) -> None:
         super().__init__()
-        self.in_channels, self.out_channels, self.stride = in_channels, out_channels, stride
+        self.in_channels, self.out_channels, self.stride, self.axis = in_channels, out_channels, stride, axis
+        shape = [1] * ndim
+        shape[axis] = constants
         self.register_buffer("index", torch.zeros(out_channels, dtype=torch.int64))
-        self.register_buffer("values", torch.zeros((1, constants) + (1,) * (ndim - 2)))
+        self.register_buffer("values", torch.zeros(shape))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.stride > 1:
             x = x[:, :, :: self.stride, :: self.stride]
-        fill = torch.zeros_like(x[:, :1]) + self.values.to(x.dtype)
-        return torch.cat([x, fill], dim=1).index_select(1, self.index)
+        if self.values.numel():
+            fill = torch.zeros_like(x.narrow(self.axis, 0, 1)) + self.values.to(x.dtype)
+            x = torch.cat([x, fill], dim=self.axis)
+        return x.index_select(self.axis, self.index)
 
     def sources(self) -> tuple[Tensor, Tensor]:
         """Per output channel, the input channel or -1, and the constant written there (0 where there is an input)."""
@@ -35,7 +44,8 @@ class Scatter(nn.Module):
         return torch.where(inside, self.index, -1).cpu(), constants[self.index].double().cpu()
 
     def extra_repr(self) -> str:
-        return f"{self.in_channels}, {self.out_channels}, constants={self.values.numel()}, stride={self.stride}"
+        where = "" if self.axis == 1 else f", axis={self.axis}"
+        return f"{self.in_channels}, {self.out_channels}, constants={self.values.numel()}, stride={self.stride}{where}"
 
 
 @final
@@ -43,7 +53,7 @@ class Constant(nn.Module):
     """(batch, channels, height, width) -> (batch, out_channels, height', width') filled with `values`, channel by channel.
 
     height' = (height - span[0]) // stride[0] + 1, the size the removed convolution had given (span = its reach minus its
-    padding); without span and stride it stands for a linear layer, (batch, features) -> (batch, out_channels).
+    padding); without span and stride it stands for a linear layer, (batch, ..., features) -> (batch, ..., out_channels).
     """
 
     def __init__(
@@ -56,7 +66,7 @@ class Constant(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.span is None or self.stride is None:
-            return x.new_zeros((x.shape[0], 1)) + self.values.to(x.dtype)
+            return x.new_zeros((*x.shape[:-1], 1)) + self.values.to(x.dtype)
         height = (x.shape[2] - self.span[0]) // self.stride[0] + 1
         width = (x.shape[3] - self.span[1]) // self.stride[1] + 1
         return x.new_zeros((x.shape[0], 1, height, width)) + self.values.to(x.dtype)
@@ -70,10 +80,19 @@ class Scattered(nn.Sequential):
     """A shrunk layer and the Scatter behind it, in the place where the layer stood."""
 
 
-def scatter(sources: Tensor, values: Tensor, in_channels: int, stride: int, like: Tensor, ndim: int = 4) -> Scatter:
+@final
+class Gathered(nn.Sequential):
+    """A Scatter and the grouped convolution that reads it, in the place where the convolution stood: the Scatter brings the
+    channels that are left into groups of equal size."""
+
+
+def scatter(
+    sources: Tensor, values: Tensor, in_channels: int, stride: int, like: Tensor, ndim: int = 4, axis: int = 1
+) -> Scatter:
     """A Scatter on `like`'s device and dtype: output k reads input sources[k], or is values[k] where sources[k] is -1."""
     constants, which = torch.unique(values[sources < 0], return_inverse=True)
-    module = Scatter(in_channels, len(sources), len(constants), ndim, stride).to(device=like.device, dtype=like.dtype)
+    module = Scatter(in_channels, len(sources), len(constants), ndim, stride, axis)
+    module = module.to(device=like.device, dtype=like.dtype)
     index = sources.clone()
     index[sources < 0] = in_channels + which
     module.index.copy_(index)

@@ -91,7 +91,7 @@ def test_zero_filters_that_cannot_go_are_counted():
     for layer in (model.grouped, model.shared, model.gate):
         layer.weight.data[:3] = 0
     smaller, _ = remove_channels(model, torch.randn(2, 2, 10, 10))
-    assert smaller.removal.stuck == 6  # those of the grouped and of the shared convolution
+    assert smaller.removal.stuck == 6  # three fill a group of the grouped convolution, three are in the shared one
     assert {c.name: (c.before, c.after) for c in smaller.removal.layers}["gate"] == (8, 5)
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 from zeroed_networks import disturb, zero_filters
 
+import nets.channel_constants as constants
 import nets.channel_flow as flow
 import nets.removal as removal
-import nets.shrinking as shrinking
+import nets.shrinking_writers as writers
 from nets.resnet import resnet20
 
 
@@ -21,7 +22,8 @@ def without_constants(graph):
 def without_a_live_channel(graph):
     right = flow.follow_channels(graph)
     space = next(graph.space[w.end] for w in graph.writers if graph.space[w.end] not in graph.pinned)
-    right.needed[space][torch.nonzero(right.needed[space])[0]] = False
+    first = torch.nonzero(right.needed[space])[0]
+    right.needed[space][first] = right.present[space][first] = False
     return right
 
 
@@ -35,7 +37,7 @@ def relu_forgotten(node, modules, value):
 
 
 def added_once(op, graph, inputs):
-    return RIGHT_FORWARD(op, graph, inputs[:1] if op.kind is flow.Kind.ADD else inputs)
+    return RIGHT_FORWARD(op, graph, inputs[:1] if op.kind is constants.Kind.ADD else inputs)
 
 
 def bias_not_moved(norm, kept, shift):
@@ -46,17 +48,18 @@ def border_forgotten(layer):
     return False
 
 
-RIGHT_FORWARD, RIGHT_NORM = flow._forward, shrinking._norm
+RIGHT_FORWARD, RIGHT_NORM = constants._forward, writers.narrow_norm
 MUTANTS = {
     "the constant is forgotten": [(removal, "follow_channels", without_constants)],
     "a live channel is dropped": [(removal, "follow_channels", without_a_live_channel)],
-    "the running mean is forgotten": [(flow, "_normalise", mean_forgotten)],
-    "ReLU does not act on constants": [(flow, "map_value", relu_forgotten)],
-    "an addition counts one side": [(flow, "_forward", added_once)],
-    "the lost input is not taken from the running mean": [(shrinking, "_norm", bias_not_moved)],
+    "the running mean is forgotten": [(constants, "_normalise", mean_forgotten)],
+    "ReLU does not act on constants": [(constants, "map_value", relu_forgotten)],
+    "an addition counts one side": [(constants, "_forward", added_once)],
+    "the lost input is not taken from the running mean": [(writers, "narrow_norm", bias_not_moved)],
     "a constant is folded through padding": [
+        (constants, "pads_with_zeros", border_forgotten),
         (flow, "pads_with_zeros", border_forgotten),
-        (shrinking, "pads_with_zeros", border_forgotten),
+        (writers, "pads_with_zeros", border_forgotten),
     ],
 }
 

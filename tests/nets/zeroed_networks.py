@@ -110,7 +110,7 @@ class PreActivation(nn.Module):
 
 
 class Opaque(nn.Module):
-    """Things removal does not understand: gating, concatenation, grouped and shared convolutions, a written-out shape."""
+    """Hard to follow: gating, concatenation, groups; not to be followed: a shared convolution, a written-out shape."""
 
     def __init__(self) -> None:
         super().__init__()
