@@ -9,16 +9,21 @@ network's own parameters.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from nets.fused import run
+from nets.fused_step import prepare_update, refuse_unfusable
 from nets.groups import ChannelGroups, Layer
 from nets.prox import Implementation, prox_step, to_torch
+from nets.segments import Segments, build_segments
 from nets.split_groups import own_layer
 from perspective.errors import InputError
+
+ALL = ("loop", "flat", "fused", "fused_step")
 
 
 @final
@@ -31,7 +36,9 @@ class Proximal(Optimizer):
     strength        the lambda of the objective, >= 0; a plain attribute that a schedule may change
     prices          None, or by layer name (channels,) factors on lambda, a plain attribute too: 0 fixes a channel's indicator
                     at one (it is not shrunk), infinity at zero; whoever sets them sets them again after a resume
-    implementation  "flat" (vectorised, the parameters' dtype) or "loop" (float64, one group at a time: the truth)
+    implementation  "flat" (vectorised, the parameters' dtype), "loop" (float64, one group at a time: the truth), "fused" (any
+                    optimizer's own step, then the prox of all groups in one compiled pass, on the CPU) or "fused_step"
+                    (torch.optim.SGD or AdamW and the prox together in that one pass; nets/fused_step.py)
 
     Raises InputError where a layer has no regulariser, a group's tensor is not in the optimizer, or the tensors of one
     group have different learning rates or lie on different processes. With fully_shard, find the groups afterwards.
@@ -43,12 +50,15 @@ class Proximal(Optimizer):
         groups: ChannelGroups,
         regulariser: Any,
         strength: float,
-        implementation: Implementation = "flat",
+        implementation: Implementation | Literal["fused_step"] = "flat",
     ) -> None:
         self._ready = False
         super().__init__(optimizer.param_groups, optimizer.defaults)
-        if implementation not in ("loop", "flat"):
-            raise InputError(f"unknown implementation {implementation!r}; choose loop or flat")
+        if implementation not in ALL:
+            raise InputError(f"unknown implementation {implementation!r}; choose one of {', '.join(ALL)}")
+        if implementation == "fused_step":
+            refuse_unfusable(optimizer)
+        self._table: Segments | None = None
         self.inner = optimizer
         self.groups = groups
         self.implementation = implementation
@@ -66,7 +76,7 @@ class Proximal(Optimizer):
         """The wrapped optimizer's step, then the prox of every group; returns the closure's loss, if there is one."""
         if self.param_groups is not self.inner.param_groups:  # its state was loaded behind our back
             self._share()
-        loss = self.inner.step(closure)
+        loss = self.inner.step(closure) if self.implementation != "fused_step" else _evaluate(closure)
         rates = {layer.name: self._learning_rate(layer.name, layer.parameters) for layer in self.groups.layers}
         steps: dict[str, float | Tensor] = {}
         own_layers = []
@@ -77,8 +87,24 @@ class Proximal(Optimizer):
                 steps[layer.name] = steps[layer.name] * self.prices[layer.name][part]
             if own.channels:
                 own_layers.append(own)
-        prox_step(ChannelGroups(tuple(own_layers)), steps, self.regularisers, self.implementation)
+        split = any(own is not layer for own, layer in zip(own_layers, self.groups.layers, strict=False))
+        groups = ChannelGroups(tuple(own_layers)) if split or len(own_layers) < len(self.groups.layers) else self.groups
+        if self.implementation != "fused_step":
+            prox_step(groups, steps, self.regularisers, self.implementation)
+        elif groups is self.groups:
+            self._step_in_one_pass(steps)
+        else:
+            raise InputError(
+                'implementation="fused_step" wants the whole network; take "flat" where fully_shard splits it'
+            )
         return loss
+
+    def _step_in_one_pass(self, steps: Mapping[str, float | Tensor]) -> None:
+        """Update and prox, of every tensor that the optimizer trains."""
+        if self._table is None or not self._table.fits():
+            self._table = build_segments(self.groups, (p for group in self.param_groups for p in group["params"]))
+        run(self._table, self.groups, steps, self.regularisers, prepare_update(self.inner, self._table))
+        self.inner._opt_called = True  # what a scheduler made for the wrapped optimizer asks for
 
     def share(self, layer: Layer) -> float:
         """n_g / N of the layer's groups: the weight of one group's r in the objective."""
@@ -99,7 +125,7 @@ class Proximal(Optimizer):
         return {name: getattr(self, name) for name in names}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._ready = False
+        self._ready, self._table = False, None
         super().__setstate__({**state, "state": state["inner"].state, "param_groups": state["inner"].param_groups})
         self._share()
         self._ready = True
@@ -110,6 +136,7 @@ class Proximal(Optimizer):
             super().add_param_group(param_group)
             return
         self.inner.add_param_group(param_group)
+        self._table = None
         self._share()
 
     def state_dict(self) -> dict[str, Any]:
@@ -143,6 +170,14 @@ class Proximal(Optimizer):
                 "so put a convolution and its batch normalisation into one parameter group"
             )
         return rates.pop()
+
+
+def _evaluate(closure: Callable[[], Any] | None) -> Any:
+    """The closure's loss, with gradients on, as torch's optimizers evaluate it."""
+    if closure is None:
+        return None
+    with torch.enable_grad():
+        return closure()
 
 
 def _by_layer(groups: ChannelGroups, regulariser: Any) -> dict[str, Any]:

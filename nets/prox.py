@@ -1,10 +1,11 @@
-"""One proximal step on the groups of a layer, written twice: `loop` is the truth, `flat` is what training uses.
+"""One proximal step on the groups of a layer, written three times: `loop` is the truth, `flat` is what training uses, and
+`fused` costs what the memory costs.
 
     rows <- prox_{step * r}(rows),   one group a row
 
 loop: the numpy prox of the bound regulariser, one group at a time in float64. flat: the torch text which the same
 derivation writes (`Regularizer.source("torch")`), all groups of the layer at once, in the rows' own dtype; zeros
-are exact.
+are exact. fused: the numba text of that derivation, all groups of the network in one pass, on the CPU (nets/fused.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -16,10 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nets.fused import prox_fused
 from nets.groups import ChannelGroups, Layer
 from perspective.errors import InputError
 
-Implementation = Literal["loop", "flat"]
+Implementation = Literal["loop", "flat", "fused"]
 
 
 @final
@@ -50,6 +52,8 @@ def prox_rows(rows: Tensor, step: float, regulariser: Any, implementation: Imple
     if implementation == "loop":
         truth = [regulariser.prox(row, step) for row in rows.detach().cpu().numpy().astype(np.float64)]
         return torch.from_numpy(np.stack(truth)).to(rows)
+    if implementation == "fused":
+        raise InputError("fused works on a network's own parameters; call prox_step, or choose flat for rows")
     raise InputError(f"unknown implementation {implementation!r}; choose loop (float64, one group at a time) or flat")
 
 
@@ -63,7 +67,11 @@ def prox_step(
 
     A step is a number, or (channels,) numbers, one a group: 0 leaves a group (a layer) alone, infinity makes it zero.
     flat takes all layers with groups of one size in one call: a few large tensor operations instead of many small ones.
+    fused takes the whole network in one call; InputError where it cannot (see `nets.fused.prox_fused`).
     """
+    if implementation == "fused":
+        prox_fused(groups, steps, regularisers)
+        return
     each = {
         layer.name: np.broadcast_to(np.asarray(steps[layer.name], np.float64), layer.channels)
         for layer in groups.layers

@@ -63,7 +63,7 @@ class Regularizer:
         return to_json(self)
 
     def source(self, target: str = "numpy") -> str:
-        """Importable source text for "numpy", "torch" or "triton" (the prox only); needs nothing of this project."""
+        """Importable source text for "numpy", "torch", or, the prox only, "triton" or "numba"; needs nothing of this project."""
         return write_source(self.block, self.scalar, self.projection, target)
 
     def bind(self, **parameters: float) -> NumericRegularizer:

@@ -1,6 +1,6 @@
 """Write a derived regulariser as readable source text for numpy or torch; the numbers of the package come from this text.
 
-Neither library is imported here.
+Neither library is imported here. Triton and numba, which hold the prox only, have writers of their own.
 """
 
 import re
@@ -14,6 +14,7 @@ from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.far_out import far_out
 from perspective.norms import norm, powers_of
+from perspective.numba_source import write_numba
 from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus
 from perspective.source_headers import HEADERS
@@ -31,7 +32,7 @@ from perspective.source_template import (
 )
 from perspective.triton_source import write_triton
 
-TARGETS = ("numpy", "torch", "triton")
+TARGETS = ("numpy", "torch", "triton", "numba")
 RESERVED = {"v", "w", "z", "step", "theta", "xp", "quiet"}  # names the public functions use before the parameters
 
 
@@ -45,6 +46,8 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         raise InputError(f"the parameter name {reserved[0]!r} cannot stand in source text; rename the symbol")
     if target == "triton":
         return write_triton(block, scalar)
+    if target == "numba":
+        return write_numba(block, scalar)
     printer = _Printer()
     unpack = f"    {', '.join(names)}{',' if len(names) == 1 else ''} = theta\n" if names else ""
 
