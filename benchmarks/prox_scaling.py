@@ -37,9 +37,7 @@ def measure_scaling(largest: float, rounds: int) -> list[Row]:
 
 def scaling_tables(found: list[Row], out: Path | None) -> list[str]:
     """Markdown, and a picture in the folder."""
-    lines = [
-        "\n### Scaling, groups whose scale spreads over two decades; M 0.05, a third of the groups or so touches each case\n"
-    ]
+    lines = ["\n### Scaling, groups whose scale spreads over two decades\n"]
     lines += [
         "| cost | numbers | in a group | fused, ms | copy, ms | fused / copy | groups |",
         "|---|---|---|---|---|---|---|",
