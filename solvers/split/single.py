@@ -18,7 +18,7 @@ from solvers.split.program import Split
 SHARE = 0.9  # of the gap asked for is used to cut off; the rest pays for rounding
 MOST = 4000  # parts
 SECONDS = 3e-10, 5e-5  # about what a part takes, for each d^3 and besides
-PATIENCE, LONGEST = 0.2, 10.0  # most of the time limit, and seconds: larger problems are the general search's
+PATIENCE, LONGEST = 0.2, 2.0  # most of the time limit, and seconds: larger problems are the general search's
 
 
 @dataclass(frozen=True, eq=False)
