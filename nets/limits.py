@@ -38,11 +38,6 @@ class Limits:
     def kept(self, channels: int, alive: int, wanted: int) -> int:
         """How many channels the layer keeps where the order wants `wanted`: a multiple of round_to, upwards if the channels
         that are not zero (`alive`) suffice, else downwards."""
-        if wanted >= channels:
-            return min(channels, alive) if self.round_to == 1 else self._multiple(channels, alive, channels)
-        return self._multiple(channels, alive, wanted)
-
-    def _multiple(self, channels: int, alive: int, wanted: int) -> int:
         up = min(channels, self.round_to * math.ceil(wanted / self.round_to))
         if up <= alive:
             return up

@@ -8,15 +8,11 @@ r(w) = ||w|| as long as 2 a ||w|| <= 1, and a is chosen far below that for the t
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from torch import Tensor
-from torch.optim import Optimizer
 
-from nets.groups import ChannelGroups
-from nets.methods.method import Method
-from nets.methods.zero_thresholds import threshold_scores
-from nets.optimizer import Proximal
+from nets.methods.proximal_method import ProximalMethod
 from perspective import InputError, NumericRegularizer, Regularizer, declare, derive
 
 HEADROOM = 100.0  # the largest trained norm may grow by this factor before the penalty would bend
@@ -24,11 +20,10 @@ HEADROOM = 100.0  # the largest trained norm may grow by this factor before the 
 
 @final
 @dataclass(frozen=True)
-class GroupLasso(Method):
+class GroupLasso(ProximalMethod):
     """No parameters; scores are zero thresholds, here the norms over the weights of the groups."""
 
     name: ClassVar[str] = "group-lasso"
-    regularises: ClassVar[bool] = True
 
     def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, NumericRegularizer]:
         """The same norm for every layer."""
@@ -37,14 +32,6 @@ class GroupLasso(Method):
             raise InputError(f"the largest channel of the network has norm {largest}; start from a trained network")
         bound = _derived().bind(a=1.0 / (2.0 * HEADROOM * largest))
         return dict.fromkeys(trained, bound)
-
-    def wrap(
-        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
-    ) -> Optimizer:
-        return Proximal(optimizer, groups, prepared, strength)
-
-    def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
-        return threshold_scores(groups, prepared)
 
 
 @lru_cache(maxsize=1)

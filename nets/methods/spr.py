@@ -11,27 +11,22 @@ subgradients and threshold afterwards; here the prox makes exact zeros, so that 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar, final
+from typing import ClassVar, final
 
 from torch import Tensor
-from torch.optim import Optimizer
 
-from nets.groups import ChannelGroups
-from nets.methods.method import Method
-from nets.methods.zero_thresholds import threshold_scores
-from nets.optimizer import Proximal
+from nets.methods.proximal_method import ProximalMethod
 from perspective import InputError, NumericRegularizer, Regularizer, declare, derive
 
 
 @final
 @dataclass(frozen=True)
-class SPR(Method):
+class SPR(ProximalMethod):
     """alpha in (0, 1): ridge against price; m_scale > 0: box of a layer over its largest trained weight."""
 
     alpha: float
     m_scale: float
     name: ClassVar[str] = "spr"
-    regularises: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < 1:
@@ -51,15 +46,6 @@ class SPR(Method):
                 )
             bound[name] = _derived().bind(alpha=self.alpha, M=self.m_scale * largest)
         return bound
-
-    def wrap(
-        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
-    ) -> Optimizer:
-        return Proximal(optimizer, groups, prepared, strength)
-
-    def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
-        """T_g N / n_g: the accumulated lr * strength at which the prox alone would have made the channel zero."""
-        return threshold_scores(groups, prepared)
 
 
 @lru_cache(maxsize=1)

@@ -65,16 +65,22 @@ def solve_factored(a, rows):
 
 
 @njit(cache=True, nogil=True)
-def invert_factored(a):
-    """Inverse (n, n), float32, both triangles, of what `factor` left in a: for directions, never for a bound."""
-    n = np.array([a.shape[0]], dtype=np.int32)
+def _finish_single(out):
+    """A float32 factor (n, n) <- the inverse, both triangles."""
+    n = np.array([out.shape[0]], dtype=np.int32)
     info = np.zeros(1, dtype=np.int32)
     side = np.array([76], dtype=np.int8)
-    out = a.astype(np.float32)
     _single_potri(side.ctypes, n.ctypes, out.ctypes, n.ctypes, info.ctypes)
-    for i in range(a.shape[0]):
+    for i in range(out.shape[0]):
         for j in range(i):
             out[i, j] = out[j, i]
+
+
+@njit(cache=True, nogil=True)
+def invert_factored(a):
+    """Inverse (n, n), float32, both triangles, of what `factor` left in a: for directions, never for a bound."""
+    out = a.astype(np.float32)
+    _finish_single(out)
     return out
 
 
@@ -113,8 +119,5 @@ def invert_roughly(a):
     _single_potrf(side.ctypes, n.ctypes, out.ctypes, n.ctypes, info.ctypes)
     if info[0] != 0:
         return out, False
-    _single_potri(side.ctypes, n.ctypes, out.ctypes, n.ctypes, info.ctypes)
-    for i in range(a.shape[0]):
-        for j in range(i):
-            out[i, j] = out[j, i]
+    _finish_single(out)
     return out, True

@@ -5,6 +5,7 @@ import pickle
 
 import pytest
 import torch
+from small_net import Net
 from torch import nn
 from torch.nn import functional as F
 
@@ -23,20 +24,6 @@ RULES = {
     "nesterov": (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-2, "nesterov": True}),
     "adamw": (torch.optim.AdamW, {"lr": 0.01, "weight_decay": 0.5}),
 }
-
-
-class Net(nn.Module):
-    """Two convolutions, and a classifier that no group holds."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(2, 5, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(5)
-        self.conv2 = nn.Conv2d(5, 4, 3)
-        self.linear = nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.linear(self.conv2(F.relu(self.bn1(self.conv1(x)))).mean((2, 3)))
 
 
 def network(dtype=torch.float64):

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from small_net import Net
 from torch import nn
 from torch.nn import functional as F
 
@@ -17,20 +18,6 @@ from perspective import InputError, declare, derive
 REGULARISER = derive(declare("alpha*s**2", price="1-alpha", bound="M")).bind(alpha=0.3, M=1.2)
 IMAGES = torch.randn(8, 2, 6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(8) % 3
-
-
-class Net(nn.Module):
-    """Two convolutions with groups of different size, and a classifier."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv1 = nn.Conv2d(2, 5, 3, bias=False)
-        self.bn1 = nn.BatchNorm2d(5)
-        self.conv2 = nn.Conv2d(5, 4, 3)
-        self.linear = nn.Linear(4, 3)
-
-    def forward(self, x):
-        return self.linear(self.conv2(F.relu(self.bn1(self.conv1(x)))).mean((2, 3)))
 
 
 def network():
