@@ -8,8 +8,10 @@ import numpy as np
 from layer_cases import make_layer
 from scipy.optimize import lsq_linear
 
+from perspective.errors import CheckFailed
 from solvers import LayerProblem
 from solvers.problem import Array
+from solvers.result import Result
 from solvers.split.kernel import assess
 from solvers.split.program import Split, split_problem
 
@@ -133,3 +135,17 @@ def dense_slope(program: Program, y: Array) -> Array:
     """Gradient of h less the prices, by complex steps: no difference of close numbers."""
     steps = 1e-30j * np.eye(len(y))
     return np.array([dense_explained(program, y + step).imag / 1e-30 for step in steps])
+
+
+def found_out(result: Result, problem: LayerProblem, truth: float, gap: float) -> bool:
+    """Whether the answer gives itself away; fails where a wrong one does not."""
+    assert result.certificate is not None
+    assert result.objective >= truth * (1 - 1e-9)
+    try:
+        result.certificate.check(problem)
+    except CheckFailed:
+        return True
+    assert result.lower_bound <= truth * (1 + 1e-12)
+    if result.status == "optimal":
+        assert result.objective <= truth * (1 + gap)
+    return result.status != "optimal"
