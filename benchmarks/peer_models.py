@@ -58,7 +58,7 @@ def solve_gurobi(data: Any, gap: float, time_limit: float) -> dict[str, Any]:
 
 def solve_el0ps(data: Any, gap: float, time_limit: float) -> dict[str, Any]:
     """Groups of one; half of our objective. El0ps returns no bound."""
-    sys.modules.setdefault("mpi4py", None)  # type: ignore[arg-type]  # absent MPI libraries break its import
+    sys.modules.setdefault("mpi4py", None)  # absent MPI libraries break its import
     import pybnb
     from el0ps.datafit import Leastsquares
     from el0ps.penalty import BigmL2norm

@@ -155,7 +155,7 @@ def _stepper(subject: Subject, kind: str, name: str, options: dict[str, Any]) ->
     mode = {} if name == "fused_step" else mode
     inner = getattr(torch.optim, kind)(subject.model.parameters(), **options, **mode)
     if name.endswith("no prox"):
-        return inner.step  # type: ignore[no-any-return]
+        return inner.step
     return Proximal(inner, subject.groups, subject.regularisers, 1.0, implementation=name).step
 
 

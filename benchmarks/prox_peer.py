@@ -38,7 +38,7 @@ def peer_step(model: nn.Module, rate: float, **options: Any) -> Callable[[], Any
     rest = [p for p in model.parameters() if all(p is not q for q in filters)]
     pruned = {"params": filters, "prox_type": "ProxGroupLasso", "group_type": "Dim0Grouper", "reg_lambda": STRENGTH}
     base = torch.optim.SGD([pruned, {"params": rest}], lr=rate, fused=True, **options)
-    return PruneOptimizer(base).step  # type: ignore[no-any-return]
+    return PruneOptimizer(base).step
 
 
 def _filters(model: nn.Module) -> list[nn.Parameter]:

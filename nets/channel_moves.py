@@ -83,7 +83,7 @@ def _permutation(node: fx.Node, source: Op) -> Reading | None:
     if source.features > 1 or node.kwargs:
         return None
     if _named(node, "permute"):
-        order = list(node.args[1] if isinstance(node.args[1], tuple | list) else node.args[1:])  # type: ignore[arg-type]
+        order = list(node.args[1] if isinstance(node.args[1], tuple | list) else node.args[1:])
     elif _named(node, "transpose") and len(node.args) == 3:
         first, second = node.args[1:]
         if isinstance(first, int) and isinstance(second, int):

@@ -30,14 +30,14 @@ def trace(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     try:
         with torch.no_grad():
             model(*inputs)
-    except Exception as error:
+    except Exception as error:  # a user's own forward may raise anything
         raise InputError(
             f"the network does not run on the example inputs ({_first_line(error)}); pass a fitting batch"
         ) from error
     tracer = _Tracer()
     try:
         graph = tracer.trace(model)
-    except Exception as error:
+    except Exception as error:  # a user's own forward, run on symbols, may raise anything
         where = ".".join(tracer.path[-1:]) or type(model).__name__
         raise InputError(
             f"cannot follow the channels through {where} ({_first_line(error)}); "

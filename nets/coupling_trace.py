@@ -83,7 +83,7 @@ def trace_dependencies(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     tp = _import_torch_pruning()
     try:
         network = copy.deepcopy(model).double().eval().requires_grad_(True)
-    except Exception as error:
+    except Exception as error:  # a user's own module may refuse to be copied in any way
         raise InputError(
             f"the network cannot be copied ({_first_line(error)}), and coupled groups are sought on a copy in float64"
         ) from error
@@ -100,7 +100,7 @@ def trace_dependencies(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
                 customized_pruners={kind: Passage(widths) for kind in (Source, *ROUTES)},
                 verbose=False,
             )
-        except Exception as error:
+        except Exception as error:  # a user's own forward, or torch-pruning on a shape it does not expect
             where = path[-1] if path else _find_culprit(error, network)
             raise InputError(
                 f"torch-pruning cannot follow the channels through {where} ({_first_line(error)}); "

@@ -64,7 +64,7 @@ def with_options(function: Callable[..., None], swept: bool = False) -> Callable
     shared = [
         _parameter(name, str if swept and kind is not bool else kind, text) for name, (kind, text) in OPTIONS.items()
     ]
-    function.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    function.__signature__ = inspect.Signature([*own, *shared])
     function.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}
     return function
 

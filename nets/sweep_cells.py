@@ -96,7 +96,7 @@ class Living:
             if self.ended:
                 return None
             given = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": environment}
-            self._children.append(subprocess.Popen(words, **given))  # type: ignore[call-overload]
+            self._children.append(subprocess.Popen(words, **given))
             return self._children[-1]
 
     def end(self) -> None:

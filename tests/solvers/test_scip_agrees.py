@@ -131,7 +131,7 @@ class _Saying:
     def __call__(self) -> object:
         said = self.said
 
-        class Model(self.model):  # type: ignore[name-defined]
+        class Model(self.model):
             def getStatus(self) -> str:
                 return said
 
