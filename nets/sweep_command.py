@@ -36,6 +36,8 @@ def _sweep(
     from nets.sweep_cells import Outcome, Plan, run_cells
 
     source = _source(command, run, dense, weights)
+    if source is not None and not source[1].exists():  # before any cell: all of them would say so
+        raise InputError(f"there is nothing at {source[1]}; give the run folder or weights file of a trained network")
     found = _devices(devices)
     if found is not None:
         if given.get("device") is not None:

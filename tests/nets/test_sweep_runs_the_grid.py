@@ -248,3 +248,22 @@ def test_a_cell_that_is_killed_is_a_row_that_says_so(tmp_path):
         outcomes = run_cells(cells, Plan(tmp_path, (), 1), lambda _: None)
     assert "SIGKILL" in outcomes[0].sentence
     assert "exit status 1; see" in outcomes[1].sentence
+
+
+@pytest.mark.parametrize(
+    "words", [["prune", "nowhere"], ["train", "--dense", "nowhere"], ["prune", "--weights", "nowhere"]]
+)
+def test_a_missing_source_is_one_sentence_before_any_cell(words, tmp_path):
+    given = ["--net", "resnet20", "--data", "digits", "--alpha", "0.1,0.2", "--out", str(tmp_path / "grid")]
+    answer = subprocess.run(
+        [sys.executable, "-m", "perspective", "sweep", *words, *given],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+    )
+    assert answer.returncode == 2
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert "nothing at nowhere" in answer.stderr
+    assert not (tmp_path / "grid").exists()
