@@ -33,13 +33,13 @@ from torch import nn
 from benchmarks.environment import command_line, environment, keep
 from nets.budget import Budget
 from nets.data import Dataset, load_data
-from nets.evaluate import accuracy
 from nets.measure import measure
-from nets.post_training import prune_post_training
-from nets.post_training_budget import measure_curves
-from nets.post_training_plan import Plan
+from nets.post_training.budget import measure_curves
+from nets.post_training.plan import Plan
+from nets.post_training.prune import prune_post_training
+from nets.post_training.sites import find_sites
 from nets.resnet import resnet20
-from nets.sites import find_sites
+from nets.training.evaluate import accuracy
 from nets.weights import load_weights
 from perspective.errors import InputError
 from perspective.files import write_text

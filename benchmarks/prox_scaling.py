@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from nets.channel_slices import Layer, Span
-from nets.fused import prox_fused
+from nets.fused.sweep import prox_fused
 from nets.groups import ChannelGroups
+from nets.structures.slices import Layer, Span
 from perspective import derive
 from perspective.catalogue.elastic import elastic
 from perspective.catalogue.huber import huber

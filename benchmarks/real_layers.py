@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.environment import command_line, environment, keep
-from nets.calibration import collect_inputs
+from nets.certification.calibration import collect_inputs
 from nets.data import load_data
 from nets.layerwise import layer_problem
 from nets.resnet import resnet20

@@ -1,14 +1,14 @@
 """Networks: channel groups, the exact proximal step while training, and physically smaller networks."""
 
+from nets.architectures.resnet_cifar_stem import resnet18_cifar, resnet50_cifar
+from nets.architectures.vgg import vgg16_bn
 from nets.budget import reach_budget
 from nets.groups import ChannelGroups, channel_groups
 from nets.measure import measure
 from nets.optimizer import Proximal
 from nets.removal import remove_channels
 from nets.resnet import resnet20, resnet32, resnet44, resnet56, resnet110
-from nets.resnet_cifar_stem import resnet18_cifar, resnet50_cifar
 from nets.saving import load
-from nets.vgg import vgg16_bn
 
 __all__ = [
     "ChannelGroups",

@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nets.averaging import Average
+from nets.training.averaging import Average
 from perspective.errors import InputError
 
 KEPT = 2

@@ -2,7 +2,7 @@
 
 digits: scikit-learn's 1797 8x8 images, 20 % test and 16 % validation. CIFAR: the official 10000 test images, and
 5000 of the 50000 training images for validation. Every split is stratified by class with a seed of its own, the
-same in every run. Folders of image files are read by nets/imagefolder.py.
+same in every run. Folders of image files are read by nets/datasets/imagefolder.py.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.batches import augment, epoch_order
-from nets.cifar import CIFAR10, CIFAR100, Release, read_cifar
-from nets.imagefolder import IMAGE_SIZE, load_image_folder
-from nets.images import Batch, Images
-from nets.splits import SPLIT_SEED, stratified
+from nets.datasets.batches import augment, epoch_order
+from nets.datasets.cifar import CIFAR10, CIFAR100, Release, read_cifar
+from nets.datasets.imagefolder import IMAGE_SIZE, load_image_folder
+from nets.datasets.images import Batch, Images
+from nets.datasets.splits import SPLIT_SEED, stratified
 from perspective.errors import InputError
 
 
@@ -109,7 +109,7 @@ def load_data(
 ) -> Images:
     """The data set of that name on the CPU; unknown names, missing or altered files raise InputError.
 
-    image_size, workers: of an image folder (nets/imagefolder.py); cutout: of the data sets in memory.
+    image_size, workers: of an image folder (nets/datasets/imagefolder.py); cutout: of the data sets in memory.
     """
     if name == IMAGEFOLDER:
         if cutout:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from nets.networks import ALL
-from nets.parameters_of_its_own import describe_parameters, narrow_parameters
-from nets.replacements import replace_module, specify
+from nets.shrink.parameters_of_its_own import describe_parameters, narrow_parameters
+from nets.shrink.replacements import replace_module, specify
 from perspective.errors import InputError
 
 LIMIT = 65536  # channels of one layer

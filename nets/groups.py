@@ -1,10 +1,10 @@
 """The groups of a network: all numbers that are pruned together, one group a channel.
 
-coupled=False: the paper's groups, each layer for itself: filter, bias and (gamma, beta) of a convolution (nets/filter_groups.py;
-a channel that an addition ties to others can be zeroed, but is only removed where nothing else uses it), rows of hidden
-Linear layers, and heads (nets/hidden_groups.py).
+coupled=False: the paper's groups, each layer for itself: filter, bias and (gamma, beta) of a convolution
+(nets/structures/filters.py; a channel that an addition ties to others can be zeroed, but is only removed where nothing else uses it), rows of hidden
+Linear layers, and heads (nets/structures/hidden.py).
 coupled=True: all slices that die together over additions, products, grouped convolutions and concatenations
-(nets/coupling.py), and the same hidden Linear layers and heads.
+(nets/structures/coupled.py), and the same hidden Linear layers and heads.
 """
 
 from collections.abc import Mapping
@@ -14,10 +14,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from nets.channel_slices import Layer, Span, refuse_overlap
-from nets.coupling import coupled_groups
-from nets.filter_groups import filter_groups
-from nets.hidden_groups import hidden_groups
+from nets.structures.coupled import coupled_groups
+from nets.structures.filters import filter_groups
+from nets.structures.hidden import hidden_groups
+from nets.structures.slices import Layer, Span, refuse_overlap
 from perspective.errors import InputError
 
 __all__ = ["ChannelGroups", "Layer", "Span", "channel_groups"]

@@ -2,7 +2,7 @@
 
     min  ||X W - Y||^2 + ridge ||W||^2 + charge * #channels,  |w| <= M        X: sampled inputs, Y: the layer's own outputs
 
-How ridge, charge and M are chosen is said in `solvers/layer_price.py`, how rows are drawn in `nets/layer_rows.py`.
+How ridge, charge and M are chosen is said in `solvers/layer_price.py`, how rows are drawn in `nets/certification/layer_rows.py`.
 """
 
 import time
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nets.layer_rows import LayerRows, layer_rows, reduce_rows, sample_rows
+from nets.certification.layer_rows import LayerRows, layer_rows, reduce_rows, sample_rows
 from perspective.errors import CheckFailed, InputError
 from solvers.certify import LayerJob
 from solvers.elimination import Nested, eliminate

@@ -6,9 +6,8 @@ from typing import Literal
 import torch
 from torch import nn
 
-from nets.resnet import resnet20, resnet32, resnet44, resnet56, resnet110
-from nets.resnet_cifar_stem import resnet18_cifar, resnet50_cifar
-from nets.torchvision_networks import (
+from nets.architectures.resnet_cifar_stem import resnet18_cifar, resnet50_cifar
+from nets.architectures.torchvision_networks import (
     convnext_tiny,
     efficientnet_b0,
     mobilenet_v2,
@@ -21,7 +20,8 @@ from nets.torchvision_networks import (
     resnet50,
     vit_b_16,
 )
-from nets.vgg import vgg16_bn
+from nets.architectures.vgg import vgg16_bn
+from nets.resnet import resnet20, resnet32, resnet44, resnet56, resnet110
 from perspective.errors import InputError
 
 ALL = (

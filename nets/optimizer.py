@@ -15,12 +15,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from nets.fused import run
-from nets.fused_step import prepare_update, refuse_unfusable
+from nets.fused.segments import Segments, build_segments
+from nets.fused.sweep import run
+from nets.fused.update import prepare_update, refuse_unfusable
 from nets.groups import ChannelGroups, Layer
 from nets.prox import Implementation, prox_step, to_torch
-from nets.segments import Segments, build_segments
-from nets.split_groups import own_layer
+from nets.structures.split import own_layer
 from perspective.errors import InputError
 
 ALL = ("loop", "flat", "fused", "fused_step")
@@ -38,7 +38,7 @@ class Proximal(Optimizer):
                     at one (it is not shrunk), infinity at zero; whoever sets them sets them again after a resume
     implementation  "flat" (vectorised, the parameters' dtype), "loop" (float64, one group at a time: the truth), "fused" (any
                     optimizer's own step, then the prox of all groups in one compiled pass, on the CPU) or "fused_step"
-                    (torch.optim.SGD or AdamW and the prox together in that one pass; nets/fused_step.py)
+                    (torch.optim.SGD or AdamW and the prox together in that one pass; nets/fused/update.py)
 
     Raises InputError where a layer has no regulariser, a group's tensor is not in the optimizer, or the tensors of one
     group have different learning rates or lie on different processes. With fully_shard, find the groups afterwards.

@@ -5,7 +5,7 @@
 
 loop: the numpy prox of the bound regulariser, one group at a time in float64. flat: the torch text which the same
 derivation writes (`Regularizer.source("torch")`), all groups of the layer at once, in the rows' own dtype; zeros
-are exact. fused: the numba text of that derivation, all groups of the network in one pass, on the CPU (nets/fused.py).
+are exact. fused: the numba text of that derivation, all groups of the network in one pass, on the CPU (nets/fused/sweep.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.fused import prox_fused
+from nets.fused.sweep import prox_fused
 from nets.groups import ChannelGroups, Layer
 from perspective.errors import InputError
 
@@ -67,7 +67,7 @@ def prox_step(
 
     A step is a number, or (channels,) numbers, one a group: 0 leaves a group (a layer) alone, infinity makes it zero.
     flat takes all layers with groups of one size in one call: a few large tensor operations instead of many small ones.
-    fused takes the whole network in one call; InputError where it cannot (see `nets.fused.prox_fused`).
+    fused takes the whole network in one call; InputError where it cannot (see `nets.fused.sweep.prox_fused`).
     """
     if implementation == "fused":
         prox_fused(groups, steps, regularisers)

@@ -14,10 +14,10 @@ from typing import final
 
 from torch import Tensor, nn
 
-from nets.channel_flow import follow_channels
-from nets.channel_graph import build_graph
-from nets.difference import largest_difference
-from nets.shrinking import shrink_layers
+from nets.flow.difference import largest_difference
+from nets.flow.graph import build_graph
+from nets.flow.needs import follow_channels
+from nets.shrink.layers import shrink_layers
 
 
 @final

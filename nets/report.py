@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from nets.run_folder import read_json
+from nets.training.run_folder import read_json
 from perspective.errors import InputError
 
 HIDDEN = ("command", "environment")  # settings that are not flags of the command
@@ -50,7 +50,8 @@ def _content(
     chain: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Everything the page shows, under the names the template uses."""
-    from nets import report_curves, report_training
+    from nets.reports import curves as of_curves
+    from nets.reports import training_pictures
 
     dense, pruned = result["dense"], result["pruned"]
     for figures in (dense, pruned):
@@ -61,11 +62,11 @@ def _content(
     alpha, bounds = result.get("alpha"), result.get("bounds") or {}
     if alpha and bounds:
         name = sorted(bounds, key=lambda layer: bounds[layer])[len(bounds) // 2]
-        num = report_curves.bind_spr(alpha, bounds[name])
-        curves = [report_curves.penalty_picture(num, bounds[name]), report_curves.prox_picture(num, bounds[name])]
+        num = of_curves.bind_spr(alpha, bounds[name])
+        curves = [of_curves.penalty_picture(num, bounds[name]), of_curves.prox_picture(num, bounds[name])]
         formulas = {"alpha": alpha, "bound": bounds[name], "layer": name, "pictures": curves}
-    training = [] if not lines else [report_training.accuracy_picture(lines), report_training.loss_picture(lines)]
-    survivors = [report_training.surviving_picture(lines), report_training.layers_picture(layers)]
+    training = [] if not lines else [training_pictures.accuracy_picture(lines), training_pictures.loss_picture(lines)]
+    survivors = [training_pictures.surviving_picture(lines), training_pictures.layers_picture(layers)]
     return {
         "config": config,
         "result": result,
@@ -80,12 +81,12 @@ def _content(
         "removed": sum(layer["before"] - layer["after"] for layer in layers),
         "channels": sum(layer["before"] for layer in layers),
         "formulas": formulas,
-        "chain": None if chain is None else {**chain, "picture": report_curves.chain_picture(chain)},
+        "chain": None if chain is None else {**chain, "picture": of_curves.chain_picture(chain)},
         "training": training,
         "survivors": [picture for picture in survivors if picture is not None],
         "sizes": [
-            report_training.size_picture(result, "macs", "multiplications"),
-            report_training.size_picture(result, "params", "parameters"),
+            training_pictures.size_picture(result, "macs", "multiplications"),
+            training_pictures.size_picture(result, "params", "parameters"),
         ],
         "settings": [
             (name.replace("_", " "), value)

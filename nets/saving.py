@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from nets.description import describe, rebuild
-from nets.scatter import Scatter
+from nets.shrink.scatter import Scatter
 from perspective.errors import InputError
 
 __all__ = ["describe", "load", "rebuild", "save_model"]

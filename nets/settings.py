@@ -14,7 +14,7 @@ from typing import Any, Literal, final
 from nets.gauge import Budget, parse_budget
 from nets.limits import Limits
 from nets.networks import ALL as NETS
-from nets.schedule import SHAPES, Schedule, Shape
+from nets.training.schedule import SHAPES, Schedule, Shape
 from perspective.errors import InputError
 
 

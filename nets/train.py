@@ -21,22 +21,29 @@ from nets.budget import (
 )
 from nets.checkpoint import read_checkpoint
 from nets.data import load_data
-from nets.dense import dense_network, fresh_network, load_dense, on_cpu, placed
+from nets.datasets.images import Images
 from nets.groups import ChannelGroups, channel_groups
-from nets.images import Images
 from nets.limits import select
 from nets.measure import measure
 from nets.methods import Layerwise, Method, choose_method
-from nets.phase import MakeOptimizer, Run, train_phase
-from nets.progress import EpochBars
-from nets.ranks import Ranks, joined_ranks
-from nets.regularise import allocated, prunable_groups, regularise, taken_by_budget, teacher_of
 from nets.removal import remove_channels
-from nets.result import channels_by_layer, finish, reopen
-from nets.run_folder import clear_left_over, cut_metrics, describe_environment, prepare_folder, read_json, write_json
 from nets.saving import describe, rebuild
 from nets.settings import RECIPES, Settings, as_json
-from nets.statistics import reestimate_statistics
+from nets.training.dense import dense_network, fresh_network, load_dense, on_cpu, placed
+from nets.training.phase import MakeOptimizer, Run, train_phase
+from nets.training.progress import EpochBars
+from nets.training.ranks import Ranks, joined_ranks
+from nets.training.regularise import allocated, prunable_groups, regularise, taken_by_budget, teacher_of
+from nets.training.result import channels_by_layer, finish, reopen
+from nets.training.run_folder import (
+    clear_left_over,
+    cut_metrics,
+    describe_environment,
+    prepare_folder,
+    read_json,
+    write_json,
+)
+from nets.training.statistics import reestimate_statistics
 from perspective.errors import CheckFailed, InputError
 
 TOLERANCE = 1e-4  # float32: largest difference of logits that removal may cause

@@ -19,14 +19,14 @@ COMMANDS = {  # name: (module, what `perspective --help` says)
     "catalogue": ("perspective.commands", "The blocks that ship, one line each with its formula."),
     "verify": ("solvers.commands", "The chain big-M <= perspective = projected <= exact on one layer."),
     "solve": ("solvers.commands", "Which groups to keep, exactly, with a certified bound."),
-    "train": ("nets.commands", "Train a network and prune it with a proximal step."),
-    "prune": ("nets.commands", "Prune a network that is already trained."),
-    "sweep": ("nets.sweep_command", "Train or prune over a grid of flags, some runs at a time; one table."),
-    "certify": ("nets.certify_command", "The proven best channels of every layer of a trained network."),
-    "compare": ("nets.compare_command", "Runs side by side: one table, one picture, one page."),
-    "export": ("nets.export_command", "Write a run's network as torch.export and ONNX files, checked against it."),
-    "latency": ("nets.latency_command", "Time a run's dense and pruned networks side by side."),
-    "report": ("nets.commands", "Write a run's report.html again."),
+    "train": ("nets.commands.train", "Train a network and prune it with a proximal step."),
+    "prune": ("nets.commands.train", "Prune a network that is already trained."),
+    "sweep": ("nets.commands.sweep", "Train or prune over a grid of flags, some runs at a time; one table."),
+    "certify": ("nets.commands.certify", "The proven best channels of every layer of a trained network."),
+    "compare": ("nets.commands.compare", "Runs side by side: one table, one picture, one page."),
+    "export": ("nets.commands.export", "Write a run's network as torch.export and ONNX files, checked against it."),
+    "latency": ("nets.commands.latency", "Time a run's dense and pruned networks side by side."),
+    "report": ("nets.commands.train", "Write a run's report.html again."),
 }
 
 
@@ -84,7 +84,7 @@ def demo(
     print(f"derived   {out / 'derivation.md'}", file=sys.stderr)
     if not (out / "bound_chain.json").is_file():  # what an earlier call finished is not done again
         importlib.import_module("solvers.commands").demo_verify(out / "bound_chain.json")
-    importlib.import_module("nets.commands").demo_train(out)
+    importlib.import_module("nets.commands.train").demo_train(out)
 
 
 def main() -> None:

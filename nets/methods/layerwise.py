@@ -2,7 +2,7 @@
 
 Not a score and not a penalty: it needs calibration images, and it changes the weights that stay. So `scores` refuses, and a run
 calls `prune` between the dense phase and fine-tuning, in the place of regularising, zeroing to the budget and removing. How it
-is done: `nets/post_training.py`.
+is done: `nets/post_training/prune.py`.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from nets.budget import Budget
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
-from nets.post_training_plan import Plan
+from nets.post_training.plan import Plan
 from perspective.errors import InputError
 
 if TYPE_CHECKING:
-    from nets.post_training import PostTraining
+    from nets.post_training.prune import PostTraining
 
 
 @final
@@ -46,7 +46,7 @@ class Layerwise(Method):
         folder: Path | None = None,
     ) -> "PostTraining":
         """The smaller network and a report; model and the normalised calibration images on the CPU, see `prune_post_training`."""
-        from nets.post_training import prune_post_training  # brings the solvers, which other methods do without
+        from nets.post_training.prune import prune_post_training  # brings the solvers, which other methods do without
 
         plan = Plan(budget, time_limit=self.time_limit, seed=seed)
         return prune_post_training(model, images, plan, example_inputs=example_inputs, progress=progress, folder=folder)

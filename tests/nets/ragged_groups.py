@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from nets.channel_slices import Layer, Span
 from nets.groups import ChannelGroups
+from nets.structures.slices import Layer, Span
 
 
 def ragged(sizes, channels=5, dtype=torch.float64, seed=0, gathered=True):

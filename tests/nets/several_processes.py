@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
-    ["nets.train", "nets.commands", "sklearn.datasets", "perspective.__main__", "perspective.catalogue", "pytest"]
+    ["nets.train", "nets.commands.train", "sklearn.datasets", "perspective.__main__", "perspective.catalogue", "pytest"]
 )
 
 

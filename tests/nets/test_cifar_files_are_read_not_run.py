@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nets.cifar import CIFAR10, CIFAR100, PIXELS, parse_binary, parse_pickled, read_cifar
 from nets.data import load_data
+from nets.datasets.cifar import CIFAR10, CIFAR100, PIXELS, parse_binary, parse_pickled, read_cifar
 from perspective import InputError
 
 HERE = Path("batch")

@@ -6,7 +6,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from nets import commands
+from nets.commands import train as commands
 from nets.saving import load
 from perspective import CheckFailed, InputError
 
@@ -156,7 +156,7 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("nets.phase.write_checkpoint", interrupted)
+    monkeypatch.setattr("nets.training.phase.write_checkpoint", interrupted)
     outcome = run("train", *SMALL, "--out", tmp_path / "run")
     assert outcome.exit_code == 130
     assert f"perspective train --out {tmp_path / 'run'} --resume" in outcome.stderr

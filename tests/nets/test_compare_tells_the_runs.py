@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from nets.compare import compare_runs, pareto_front
-from nets.compare_command import compare
-from nets.compare_report import comparison_table, front_picture, write_comparison
+from nets.commands.compare import compare
+from nets.reports.compare import compare_runs, pareto_front
+from nets.reports.compare_report import comparison_table, front_picture, write_comparison
 from perspective.errors import InputError
 
 CONFIG = {

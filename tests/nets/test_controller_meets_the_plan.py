@@ -8,12 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nets.controller import RAMP, Controller
 from nets.groups import channel_groups
 from nets.methods import SPR
 from nets.optimizer import Proximal
 from nets.resnet import resnet20
-from nets.schedule import SHAPES, Schedule, linear_growth
+from nets.training.controller import RAMP, Controller
+from nets.training.schedule import SHAPES, Schedule, linear_growth
 from perspective import InputError
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)

@@ -10,15 +10,15 @@ from coupled_networks import NETWORKS, build
 from torch import nn
 from zeroed_networks import disturb
 
-from nets.channel_slices import Span
-from nets.coupling_check import find_wrong_sets
-from nets.coupling_ties import TiedSet, tie_channels
-from nets.coupling_trace import trace_dependencies
 from nets.groups import ChannelGroups, Layer, channel_groups
 from nets.optimizer import Proximal
 from nets.prox import prox_rows, prox_step
 from nets.removal import remove_channels
-from nets.scatter import Scattered
+from nets.shrink.scatter import Scattered
+from nets.structures.coupling_check import find_wrong_sets
+from nets.structures.coupling_ties import TiedSet, tie_channels
+from nets.structures.coupling_trace import trace_dependencies
+from nets.structures.slices import Span
 from perspective import InputError, declare, derive
 
 REGULARISER = derive(declare("alpha*s**2", price="1-alpha", bound="M")).bind(alpha=0.3, M=1.2)

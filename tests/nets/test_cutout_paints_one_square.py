@@ -7,8 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nets.batches import augment, batches, cut_out, epoch_generator
 from nets.data import load_data
+from nets.datasets.batches import augment, batches, cut_out, epoch_generator
 from perspective import InputError
 
 

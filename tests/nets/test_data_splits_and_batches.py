@@ -5,9 +5,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from nets.batches import augment, batches, epoch_generator, steps_per_epoch
 from nets.data import load_data, stratified
-from nets.evaluate import accuracy
+from nets.datasets.batches import augment, batches, epoch_generator, steps_per_epoch
+from nets.training.evaluate import accuracy
 from perspective import InputError
 
 

@@ -14,12 +14,13 @@ from torch import nn
 from typer.testing import CliRunner
 from zeroed_networks import disturb, zero_filters
 
-from nets import export, export_command
+from nets import export
+from nets.commands import export as export_command
 from nets.export import TOLERANCE, export_network
 from nets.removal import remove_channels
 from nets.resnet import PadShortcut, ResNet, resnet20
 from nets.saving import save_model
-from nets.scatter import Constant, Scatter, Scattered
+from nets.shrink.scatter import Constant, Scatter, Scattered
 from perspective.errors import CheckFailed, InputError
 
 IMAGES = torch.randn(9, 1, 8, 8, generator=torch.Generator().manual_seed(1))

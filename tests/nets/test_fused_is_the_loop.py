@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from ragged_groups import ragged
 from torch import nn
 
-import nets.fused
-from nets.channel_slices import Layer, Span
-from nets.fused import prox_fused
+import nets.fused.sweep
+from nets.fused.sweep import prox_fused
 from nets.groups import ChannelGroups, channel_groups
 from nets.prox import prox_step
+from nets.structures.slices import Layer, Span
 from perspective import InputError, derive
 from perspective.catalogue.elastic import elastic
 from perspective.catalogue.huber import huber
@@ -217,7 +217,7 @@ def test_the_same_bits_with_any_number_of_threads(monkeypatch):
     groups = ragged((9, 130), channels=400, dtype=torch.float32)
     regularisers, steps = bound("spr", groups), steps_of(groups, 0.1)
     one = moved(groups, steps, regularisers, "fused")
-    monkeypatch.setattr(nets.fused, "SHARE", 1000)
+    monkeypatch.setattr(nets.fused.sweep, "SHARE", 1000)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     three = moved(groups, steps, regularisers, "fused")
     assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
@@ -269,7 +269,7 @@ def test_the_comparison_rejects(mutant, monkeypatch):
     if mutant == "boxes of other layers":
         regularisers = {name: regularisers[shifted[name]] for name in names}
     if mutant == "one step":
-        monkeypatch.setattr(nets.fused, "TOLERANCE", {torch.float64: 1e9})
+        monkeypatch.setattr(nets.fused.sweep, "TOLERANCE", {torch.float64: 1e9})
     prox_fused(worked, steps, regularisers)
     assert disagreement([twin.rows(layer) for layer in twin.layers], loop, before) > 1e-4
 

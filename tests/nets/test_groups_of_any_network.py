@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
-from nets.channel_slices import Layer, Span
 from nets.groups import ChannelGroups, channel_groups
 from nets.removal import remove_channels
+from nets.structures.slices import Layer, Span
 from perspective import InputError
 
 

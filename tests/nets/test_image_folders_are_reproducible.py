@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from nets.batches import batches, epoch_generator, steps_per_epoch
 from nets.data import load_data
-from nets.evaluate import accuracy
+from nets.datasets.batches import batches, epoch_generator, steps_per_epoch
+from nets.training.evaluate import accuracy
 from perspective import InputError
 
 CLASSES = ("ant", "bee", "cat")
@@ -135,7 +135,7 @@ def test_augmentation_follows_the_image_and_not_its_place_in_the_epoch(data, mon
     whole = torch.arange(len(data.train))
     found = []
     for order, size in ((whole, 8), (whole.flip(0), 19)):
-        monkeypatch.setattr("nets.imagefolder.epoch_order", lambda n, b, g, o=order, s=size: list(o.split(s)))
+        monkeypatch.setattr("nets.datasets.imagefolder.epoch_order", lambda n, b, g, o=order, s=size: list(o.split(s)))
         found.append(torch.cat([x for x, _ in epoch(data, 1, "dense", 0)]))
     assert torch.equal(found[0], found[1].flip(0))
 

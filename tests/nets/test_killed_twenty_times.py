@@ -13,10 +13,10 @@ import torch
 from several_processes import SERVER
 
 from nets.checkpoint import newest
-from nets.run_folder import read_json
 from nets.saving import load
 from nets.settings import new_settings, same_settings
 from nets.train import train
+from nets.training.run_folder import read_json
 
 GIVEN = {
     "net": "resnet20",
@@ -118,13 +118,13 @@ def test_killed_twenty_times(undisturbed, tmp_path):
 
 BETWEEN = [
     "os.replace",  # config.json is renamed
-    "nets.dense.save_model",
+    "nets.training.dense.save_model",
     "pathlib.Path.chmod",  # save_model has made its temporary folder
     "nets.train.remove_channels",
     "nets.train.reestimate_statistics",
     "pathlib.Path.chmod",
-    "nets.result.write_json",
-    "nets.result.write_report",
+    "nets.training.result.write_json",
+    "nets.training.result.write_report",
 ]
 
 

@@ -11,9 +11,9 @@ from torch import nn
 from typer.testing import CliRunner
 
 import nets.latency
+from nets.commands.latency import latency as command
+from nets.commands.latency import latency_table
 from nets.latency import compare_latency, latency
-from nets.latency_command import latency as command
-from nets.latency_command import latency_table
 from nets.resnet import resnet20
 from nets.saving import save_model
 from perspective.errors import InputError

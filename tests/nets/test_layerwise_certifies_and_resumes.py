@@ -17,11 +17,11 @@ import typer
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from nets import certify as certification
-from nets import commands
-from nets.certify_command import certify
-from nets.certify_progress import LayerBars
-from nets.certify_report import solve_command
+from nets.certification import certify as certification
+from nets.certification.progress import LayerBars
+from nets.certification.report import solve_command
+from nets.commands import train as commands
+from nets.commands.certify import certify
 from nets.resnet import resnet20
 from perspective import CheckFailed, InputError
 
@@ -110,7 +110,7 @@ def test_the_page_tells_how_to_solve_a_layer_again(finished):
         command = solve_command(layer)
         assert html.escape(command, quote=True).replace("&quot;", "&#34;") in (out / "report.html").read_text()
         words = [sys.executable, "-m", *shlex.split(command), "--json"]
-        environment = {**os.environ, "PYTHONPATH": str(Path(certification.__file__).parent.parent)}
+        environment = {**os.environ, "PYTHONPATH": str(Path(certification.__file__).parent.parent.parent)}
         done = subprocess.run(words, capture_output=True, text=True, cwd=out, env=environment, check=True, timeout=120)
         assert json.loads(done.stdout)["objective"] == pytest.approx(layer["objective"], rel=1e-6)
 

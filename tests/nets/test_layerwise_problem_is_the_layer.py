@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from nets.calibration import collect_inputs, prunable_layers
-from nets.layer_rows import layer_rows, reduce_rows, sample_rows
+from nets.certification.calibration import collect_inputs, prunable_layers
+from nets.certification.layer_rows import layer_rows, reduce_rows, sample_rows
 from nets.layerwise import layer_problem
 from nets.resnet import resnet20
 from perspective import InputError

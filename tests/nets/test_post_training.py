@@ -9,17 +9,17 @@ import torch
 from torch import nn
 
 from nets.budget import Budget
-from nets.calibration import watch_inputs
-from nets.evaluate import accuracy
+from nets.certification.calibration import watch_inputs
 from nets.measure import measure
 from nets.methods.layerwise import Layerwise
-from nets.post_training import prune_post_training
-from nets.post_training_budget import channel_costs, divergence, measure_curves, zero_writer
-from nets.post_training_plan import Plan
+from nets.post_training.budget import channel_costs, divergence, measure_curves, zero_writer
+from nets.post_training.plan import Plan
+from nets.post_training.prune import prune_post_training
+from nets.post_training.sites import find_sites
+from nets.post_training.stream import Stream
 from nets.removal import remove_channels
 from nets.resnet import ResNet
-from nets.sites import find_sites
-from nets.stream import Stream
+from nets.training.evaluate import accuracy
 from perspective import InputError
 
 
@@ -239,7 +239,7 @@ def test_accuracy_of_the_smaller_network_can_be_measured(network):
 
 def test_the_method_prunes_by_the_plan_and_refuses_scores(network, images, monkeypatch):
     seen = []
-    monkeypatch.setattr("nets.post_training.prune_post_training", lambda *a, **k: seen.append((a, k)))
+    monkeypatch.setattr("nets.post_training.prune.prune_post_training", lambda *a, **k: seen.append((a, k)))
     Layerwise(time_limit=3.0).prune(network, images, Budget("macs", 0.5), images[:4], 7)
     assert seen[0][0][2] == Plan(Budget("macs", 0.5), time_limit=3.0, seed=7)
     with pytest.raises(InputError, match="calibration"):

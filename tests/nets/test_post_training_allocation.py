@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nets.allocation import allocate, fill_curve, fill_up, share_evenly
+from nets.post_training.allocation import allocate, fill_curve, fill_up, share_evenly
 from perspective import InputError
 
 error = st.floats(0, 10, allow_nan=False)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from nets.layerwise import choose_channels
-from nets.reconstruct import Fit, fit_behind_relu, fit_columns, gather_rows, read_fit, write_fit
+from nets.post_training.reconstruct import Fit, fit_behind_relu, fit_columns, gather_rows, read_fit, write_fit
 from perspective import InputError
 
 

@@ -13,13 +13,13 @@ from several_processes import ROOT, environment, run_two_ranks
 from torch.distributed.tensor.debug import CommDebugMode
 from trained_by_ranks import fingerprint, train_one_epoch
 
-from nets import phase as phases
-from nets import ranks
-from nets.epoch import _parts
-from nets.ranks import ALONE
 from nets.saving import load
 from nets.settings import new_settings
 from nets.train import train
+from nets.training import phase as phases
+from nets.training import ranks
+from nets.training.epoch import _parts
+from nets.training.ranks import ALONE
 from perspective import InputError
 from perspective.__main__ import main
 

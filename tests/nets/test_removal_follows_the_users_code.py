@@ -12,8 +12,8 @@ from small_families import (
 )
 from torch import Tensor, nn
 
-from nets.attention import Attention
 from nets.removal import remove_channels
+from nets.shrink.attention import Attention
 from perspective.errors import InputError
 
 

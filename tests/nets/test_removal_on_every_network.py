@@ -25,7 +25,7 @@ from torch import nn
 from nets.networks import build
 from nets.removal import remove_channels
 from nets.saving import load, save_model
-from nets.scatter import Constant, Scattered
+from nets.shrink.scatter import Constant, Scattered
 
 LIMITS = {torch.float64: 1e-10, torch.float32: 1e-4}  # of max(1, largest logit)
 

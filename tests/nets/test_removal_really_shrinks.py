@@ -10,7 +10,7 @@ from zeroed_networks import Inverted, Opaque, Plain, PreActivation, disturb, zer
 from nets.measure import measure
 from nets.removal import remove_channels
 from nets.resnet import resnet20
-from nets.scatter import Constant, Scatter
+from nets.shrink.scatter import Constant, Scatter
 
 
 def zeroed_resnet(shortcut: str = "A", pairs: bool = False) -> nn.Module:

@@ -4,15 +4,15 @@ import pytest
 import torch
 from small_families import Tokens, UNet, images, make, mobile_v3, next_generation, regular, resnext, transformer, zero
 
-import nets.channel_constants as constants
-import nets.channel_flow as flow
-import nets.channel_graph as graph
-import nets.grouping as grouping
-import nets.heads as heads
+import nets.flow.constants as constants
+import nets.flow.graph as graph
+import nets.flow.needs as flow
 import nets.removal as removal
-import nets.shrinking as shrinking
-import nets.shrinking_writers as writers
-from nets.channel_op import Kind, Reading
+import nets.shrink.grouped_convolutions as grouping
+import nets.shrink.heads as heads
+import nets.shrink.layers as shrinking
+import nets.shrink.writers as writers
+from nets.flow.op import Kind, Reading
 from perspective.errors import InputError
 
 

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 from zeroed_networks import disturb, zero_filters
 
-import nets.channel_constants as constants
-import nets.channel_flow as flow
+import nets.flow.constants as constants
+import nets.flow.needs as flow
 import nets.removal as removal
-import nets.shrinking_writers as writers
+import nets.shrink.writers as writers
 from nets.resnet import resnet20
 
 

@@ -3,9 +3,9 @@
 from small_families import Tokens, UNet, count_macs, dense, farthest, images, make, mobile_v3, resnext, transformer
 from torch import nn
 
-from nets.attention import Attention, ConstantAttention
 from nets.removal import remove_channels
-from nets.scatter import Gathered
+from nets.shrink.attention import Attention, ConstantAttention
+from nets.shrink.scatter import Gathered
 
 
 def test_a_zero_gate_kills_its_channels():

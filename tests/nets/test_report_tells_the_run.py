@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from nets.report import write_report
-from nets.report_curves import bind_spr, chain_picture, penalty_picture, prox_picture
+from nets.reports.curves import bind_spr, chain_picture, penalty_picture, prox_picture
 from perspective.errors import InputError
 
 CONFIG = {

@@ -10,9 +10,9 @@ from safetensors.torch import save_file
 from torch import fx
 
 from nets.data import load_data
-from nets.evaluate import accuracy
 from nets.networks import build
 from nets.resnet import PadShortcut, ResNet, resnet20, resnet56
+from nets.training.evaluate import accuracy
 from nets.weights import load_weights
 from perspective import InputError
 

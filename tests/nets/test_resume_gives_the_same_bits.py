@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from nets.run_folder import read_json
 from nets.saving import load
 from nets.settings import new_settings, same_settings
 from nets.train import train
+from nets.training.run_folder import read_json
 from perspective import CheckFailed, InputError
 
 GIVEN = {
@@ -30,13 +30,13 @@ GIVEN = {
 # the process kills itself at a moment that the test names, so that no clock decides
 KILLED = """
 import os, signal, sys
-import nets.checkpoint, nets.phase
-from nets.commands import train
+import nets.checkpoint, nets.training.phase
+from nets.commands.train import train
 from pathlib import Path
 
 moment, phase, epoch = sys.argv[1], sys.argv[2], int(sys.argv[3])
 kill = lambda: os.kill(os.getpid(), signal.SIGKILL)
-write = nets.phase.write_checkpoint
+write = nets.training.phase.write_checkpoint
 
 def write_and_die(folder, snapshot):
     here = (snapshot.phase, snapshot.epoch) == (phase, epoch)
@@ -48,7 +48,7 @@ def write_and_die(folder, snapshot):
     if here:
         kill()
 
-nets.phase.write_checkpoint = write_and_die
+nets.training.phase.write_checkpoint = write_and_die
 train(out=Path(sys.argv[4]), resume=sys.argv[5] == "resume", **eval(sys.argv[6]))
 """
 

@@ -11,7 +11,7 @@ from zeroed_networks import ODD, Plain, disturb, zero_filters
 from nets.removal import remove_channels
 from nets.resnet import resnet20, resnet32
 from nets.saving import describe, load, rebuild, save_model
-from nets.scatter import Scatter
+from nets.shrink.scatter import Scatter
 from perspective.errors import InputError
 
 INPUTS = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))

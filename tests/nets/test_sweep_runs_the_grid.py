@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from several_processes import ROOT, environment
 from typer.testing import CliRunner
 
-from nets import sweep_cells
+from nets.commands.sweep import sweep
 from nets.saving import load
 from nets.settings import as_json, new_settings
-from nets.sweep import lay_out
-from nets.sweep_cells import Outcome, Plan, run_cells
-from nets.sweep_command import sweep
+from nets.sweeps import cells as sweep_cells
+from nets.sweeps.cells import Outcome, Plan, run_cells
+from nets.sweeps.grid import lay_out
 from nets.train import train
 from perspective import CheckFailed, InputError
 
@@ -208,7 +208,7 @@ def test_an_interrupted_cell_goes_on(tmp_path, monkeypatch):
 
 SWEEPING = """
 import sys
-from nets import sweep_cells
+from nets.sweeps import cells as sweep_cells
 from perspective.__main__ import main
 real = sweep_cells.subprocess.Popen
 cell = "import signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print('up', flush=True); signal.pause()"

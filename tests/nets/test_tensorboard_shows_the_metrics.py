@@ -7,7 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from nets.tensorboard import open_writer, write_scalars
+from nets.training.tensorboard import open_writer, write_scalars
 from perspective.errors import CheckFailed, InputError
 
 needs_tensorboard = pytest.mark.skipif(

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from nets.averaging import Average
-from nets.batches import batches, epoch_generator
 from nets.data import load_data
-from nets.epoch import TEMPERATURE, Task, train_epoch
-from nets.phase import plain_optimizer
-from nets.schedule import Schedule
+from nets.datasets.batches import batches, epoch_generator
 from nets.settings import new_settings
 from nets.train import train
+from nets.training.averaging import Average
+from nets.training.epoch import TEMPERATURE, Task, train_epoch
+from nets.training.phase import plain_optimizer
+from nets.training.schedule import Schedule
 from perspective import CheckFailed, InputError
 
 GIVEN = {"net": "resnet20", "data": "digits", "method": "spr", "batch_size": 512, "epochs": 1, "lr": 0.05}

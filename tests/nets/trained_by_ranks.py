@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from nets.data import load_data
-from nets.epoch import Task, train_epoch
 from nets.groups import channel_groups
 from nets.optimizer import Proximal
-from nets.phase import plain_optimizer
-from nets.ranks import ALONE, Ranks
 from nets.settings import new_settings
+from nets.training.epoch import Task, train_epoch
+from nets.training.phase import plain_optimizer
+from nets.training.ranks import ALONE, Ranks
 from perspective import declare, derive
 
 BATCH = 301  # odd: the ranks' shares differ by one image

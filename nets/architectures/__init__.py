@@ -1,0 +1,1 @@
+"""Networks beside the CIFAR ResNets of nets/resnet.py."""

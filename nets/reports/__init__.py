@@ -1,0 +1,1 @@
+"""Pages and pictures: one run, and several side by side."""

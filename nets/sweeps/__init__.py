@@ -1,0 +1,1 @@
+"""A grid of trainings, run some at a time, each in a process of its own."""

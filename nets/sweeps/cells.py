@@ -1,0 +1,168 @@
+"""Run the cells of a sweep, some at a time, each as a process of its own: one that fails, or is killed, leaves the others alone.
+
+A cell that has finished is not run again, one that was interrupted continues from its last checkpoint. What a cell prints
+goes to FOLDER.log beside its run folder; while it lives that file is locked, so that no other sweep runs the same cell.
+"""
+
+import fcntl
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from joblib import Parallel, delayed
+
+from nets.settings import same_settings
+from nets.sweeps.grid import Cell
+from nets.training.run_folder import read_json
+from perspective.errors import InputError
+
+INTERRUPTED = 130
+
+
+@final
+@dataclass(frozen=True)
+class Outcome:
+    """sentence: what went wrong, "" where the cell has its result.json; ran: False where it had it before."""
+
+    cell: Cell
+    sentence: str
+    ran: bool = True
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """out: folder of the run folders; source: command-line words for the dense network; jobs: cells at a time;
+    devices: "cpu", or "cuda:K", one for each job in turn; None: as the cells' own --device says."""
+
+    out: Path
+    source: tuple[str, ...]
+    jobs: int
+    devices: tuple[str, ...] | None = None
+
+    @property
+    def threads(self) -> int:
+        """A job's share of the cores."""
+        return max(1, len(os.sched_getaffinity(0)) // self.jobs)
+
+
+def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]) -> list[Outcome]:
+    """Every cell's outcome, in the cells' order; `tell` is called as they end. KeyboardInterrupt stops all of them."""
+    free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+    for job in range(plan.jobs):
+        free.put(None if plan.devices is None else plan.devices[job % len(plan.devices)])
+    living = Living()
+
+    def run(cell: Cell) -> Outcome:
+        device = free.get()
+        try:
+            return _run(cell, plan, device, living)
+        finally:
+            free.put(device)
+
+    found: dict[str, Outcome] = {}
+    ended = Parallel(n_jobs=plan.jobs, backend="threading", return_as="generator_unordered", batch_size=1)(
+        delayed(run)(cell) for cell in cells
+    )
+    try:
+        for outcome in ended:
+            found[outcome.cell.name] = outcome
+            tell(outcome)
+    finally:
+        living.end()
+    return [found[cell.name] for cell in cells]
+
+
+@final
+class Living:
+    """The processes of a sweep, which end together when it is interrupted."""
+
+    def __init__(self) -> None:
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._lock = threading.Lock()
+        self.ended = False
+
+    def start(self, words: list[str], log: int, environment: dict[str, str]) -> subprocess.Popen[bytes] | None:
+        """A new process; None where the sweep is ending."""
+        with self._lock:
+            if self.ended:
+                return None
+            given = {"stdin": subprocess.DEVNULL, "stdout": log, "stderr": log, "env": environment}
+            self._children.append(subprocess.Popen(words, **given))
+            return self._children[-1]
+
+    def end(self) -> None:
+        """Interrupt what lives, wait for its end, and start nothing any more."""
+        with self._lock:
+            self.ended = True
+        for child in self._children:
+            if child.poll() is None:
+                child.send_signal(signal.SIGINT)
+        for child in self._children:
+            child.wait()
+
+
+def _run(cell: Cell, plan: Plan, device: str | None, living: Living) -> Outcome:
+    folder = plan.out / cell.name
+    begun = (folder / "config.json").is_file()
+    try:
+        if begun:  # the same flags as before?
+            same_settings(cell.command, cell.settings, read_json(folder / "config.json"), folder)
+    except InputError as error:
+        return Outcome(cell, str(error), ran=False)
+    if (folder / "result.json").is_file():
+        return Outcome(cell, "", ran=False)
+    with _locked(plan.out / f"{cell.name}.log") as log:
+        if log is None:
+            return Outcome(cell, "another sweep is running this cell; wait for it to end", ran=False)
+        words = cell.arguments(plan.source, folder, begun)
+        child = living.start([sys.executable, "-m", "perspective", *words], log, _environment(plan, device))
+        status = INTERRUPTED if child is None else child.wait()
+    return Outcome(cell, "" if status == 0 else _sentence(plan.out / f"{cell.name}.log", status))
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[int | None]:
+    """The log, opened for appending and locked until the last process that writes to it has ended; None: locked already."""
+    log = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield log
+    except BlockingIOError:
+        yield None
+    finally:
+        os.close(log)
+
+
+def _environment(plan: Plan, device: str | None) -> dict[str, str]:
+    found = {**os.environ, "OMP_NUM_THREADS": str(plan.threads)}
+    if device is not None and device.startswith("cuda:"):
+        seen = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+        number = int(device.removeprefix("cuda:"))
+        if seen and number >= len(seen):
+            raise InputError(f"--devices {device}, but CUDA_VISIBLE_DEVICES shows {len(seen)} GPUs; count from cuda:0")
+        found["CUDA_VISIBLE_DEVICES"] = seen[number] if seen else str(number)
+    return found
+
+
+def _sentence(log: Path, status: int) -> str:
+    """What the cell said last, or how it ended where it said nothing."""
+    if status < 0:
+        return (
+            f"ended by {signal.Signals(-status).name} (for want of memory?); start the sweep again to go on, see {log}"
+        )
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    last = lines[-1] if lines else ""
+    if status in (2, 3) and last.startswith("perspective: "):
+        return last.removeprefix("perspective: ").removeprefix("check failed: ")
+    if status == INTERRUPTED:
+        return "interrupted; start the sweep again to go on"
+    return f"ended with exit status {status}; see {log}"
