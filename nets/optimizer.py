@@ -19,10 +19,12 @@ from nets.fused.segments import Segments, build_segments
 from nets.fused.sweep import run
 from nets.fused.update import prepare_update, refuse_unfusable
 from nets.groups import ChannelGroups, Layer
-from nets.prox import Implementation, prox_step, to_torch
+from nets.prox import Implementation as ProxImplementation
+from nets.prox import prox_step, to_torch
 from nets.structures.split import own_layer
 from perspective.errors import InputError
 
+Implementation = ProxImplementation | Literal["fused_step"]
 ALL = ("loop", "flat", "fused", "fused_step")
 
 
@@ -50,7 +52,7 @@ class Proximal(Optimizer):
         groups: ChannelGroups,
         regulariser: Any,
         strength: float,
-        implementation: Implementation | Literal["fused_step"] = "flat",
+        implementation: Implementation = "flat",
     ) -> None:
         self._ready = False
         super().__init__(optimizer.param_groups, optimizer.defaults)

@@ -54,6 +54,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": SHAPES,
     "growth": ("constant", "linear", "budget"),
     "allocation": ("even", "price"),
+    "implementation": ("loop", "flat", "fused", "fused_step"),
 }
 AT_LEAST = {
     **{"batch_size": 2, "epochs": 1, "finetune_epochs": 0, "width": 1, "seed": 0, "accumulate": 1, "cutout": 0},
@@ -71,6 +72,7 @@ class Settings:
     strength    the lambda of the objective; None: from the budget, or else from the recipe's shrinkage
     growth      of lambda over the regularised phase: constant, linear from 0 to twice, or as the budget asks (budget)
     budget      share of macs, params, channels or latency to keep, or None
+    implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own
     allocation  of a budget over the layers: even (the same share of each), or price (by each channel's own threshold)
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
     round_to    channels of a pruned layer are a multiple of it; floor: share of its channels a layer keeps at least
@@ -98,6 +100,7 @@ class Settings:
     growth: Literal["constant", "linear", "budget"] | None = None
     budget: str | None = None
     allocation: Literal["even", "price"] | None = None
+    implementation: Literal["loop", "flat", "fused", "fused_step"] = "flat"
     coupled: bool = False
     round_to: int = 1
     floor: float = 0.15

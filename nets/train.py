@@ -61,7 +61,7 @@ def train(
     out = Path(out)
     if resume and (out / "result.json").is_file():
         return reopen(out)
-    method = choose_method(settings.method, settings.alpha, settings.m_scale, settings.layer_seconds)
+    method = choose_method(settings.method, as_json(settings))
     _refuse_contradictions(settings, method)
     with (
         joined_ranks(settings.device) as ranks,

@@ -1,5 +1,9 @@
 """One pruning method a file; `ALL` is the list of them, in the order in which they are offered."""
 
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
 from nets.methods.group_lasso import GroupLasso
 from nets.methods.layerwise import Layerwise
 from nets.methods.magnitude import Magnitude
@@ -11,15 +15,16 @@ from perspective.errors import InputError
 ALL: tuple[type[Method], ...] = (NoPruning, SPR, GroupLasso, Magnitude, Layerwise)
 
 
-def choose_method(name: str, alpha: float, m_scale: float, layer_seconds: float = 30.0) -> Method:
-    """The method of that name with its parameters; an unknown name raises InputError with the valid ones."""
-    if name not in (kind.name for kind in ALL):
+def choose_method(name: str, options: Mapping[str, Any]) -> Method:
+    """The method of that name; each of its fields is taken from the option of that name, or keeps its default.
+
+    An unknown name raises InputError with the valid ones.
+    """
+    kind = next((kind for kind in ALL if kind.name == name), None)
+    if kind is None:
         raise InputError(f"unknown method {name!r}; choose one of {', '.join(kind.name for kind in ALL)}")
-    if name == SPR.name:
-        return SPR(alpha, m_scale)
-    if name == Layerwise.name:
-        return Layerwise(layer_seconds)
-    return next(kind for kind in ALL if kind.name == name)()
+    own = [field.name for field in fields(kind)] if is_dataclass(kind) else []
+    return kind(**{name: options[name] for name in own if name in options})
 
 
 __all__ = ["ALL", "SPR", "GroupLasso", "Layerwise", "Magnitude", "Method", "NoPruning", "choose_method"]

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Layerwise(Method):
-    """time_limit: seconds of the exact solver for each layer."""
+    """layer_seconds: of the exact solver for each layer."""
 
-    time_limit: float = 30.0
+    layer_seconds: float = 30.0
     name: ClassVar[str] = "layerwise"
     regularises: ClassVar[bool] = False
     calibrates: ClassVar[bool] = True
@@ -48,5 +48,5 @@ class Layerwise(Method):
         """The smaller network and a report; model and the normalised calibration images on the CPU, see `prune_post_training`."""
         from nets.post_training.prune import prune_post_training  # brings the solvers, which other methods do without
 
-        plan = Plan(budget, time_limit=self.time_limit, seed=seed)
+        plan = Plan(budget, time_limit=self.layer_seconds, seed=seed)
         return prune_post_training(model, images, plan, example_inputs=example_inputs, progress=progress, folder=folder)

@@ -1,6 +1,7 @@
 """What the methods with an exact prox share: the wrapped optimizer, and the saliency that their penalty gives a channel."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,11 +11,17 @@ from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
-from nets.optimizer import Proximal
+from nets.optimizer import Implementation, Proximal
 
 
+@dataclass(frozen=True, kw_only=True)
 class ProximalMethod(Method):
-    """Abstract: a subclass says in `prepare` which bound regulariser each layer has."""
+    """Abstract: a subclass says in `prepare` which bound regulariser each layer has.
+
+    implementation  of the prox, see `nets.optimizer.Proximal`
+    """
+
+    implementation: Implementation = "flat"
 
     regularises: ClassVar[bool] = True
 
@@ -22,7 +29,7 @@ class ProximalMethod(Method):
         self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
     ) -> Optimizer:
         """The optimizer's step, then the prox of every group."""
-        return Proximal(optimizer, groups, prepared, strength)
+        return Proximal(optimizer, groups, prepared, strength, self.implementation)
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         """T_g N / n_g: the accumulated lr * strength at which one prox alone would make the channel zero, where T_g is the T

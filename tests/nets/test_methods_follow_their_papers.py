@@ -54,24 +54,25 @@ def test_magnitude_takes_every_layer_in_proportion(groups):
 
 def test_bad_choices_are_refused(groups):
     with pytest.raises(InputError, match="none, spr, group-lasso, magnitude"):
-        choose_method("lasso", 0.3, 1.0)
+        choose_method("lasso", {})
     for alpha in (0.0, 1.0, float("nan")):
         with pytest.raises(InputError, match="alpha"):
-            choose_method("spr", alpha, 1.0)
+            choose_method("spr", {"alpha": alpha, "m_scale": 1.0})
     with pytest.raises(InputError, match="scale of M"):
-        choose_method("spr", 0.3, 0.0)
+        choose_method("spr", {"alpha": 0.3, "m_scale": 0.0})
     with pytest.raises(InputError, match="prunes nothing"):
         NoPruning().scores(groups, {})
     dead = {**groups.snapshot(), "conv1": torch.zeros(4, 11)}
     with pytest.raises(InputError, match="largest weight of conv1"):
         SPR(0.3, 1.0).prepare(dead)
-    assert [choose_method(kind.name, 0.3, 1.0).name for kind in ALL] == [
+    assert [choose_method(kind.name, {"alpha": 0.3, "m_scale": 1.0}).name for kind in ALL] == [
         "none",
         "spr",
         "group-lasso",
         "magnitude",
         "layerwise",
     ]
+    assert choose_method("layerwise", {"alpha": 0.3, "layer_seconds": 7.0}).layer_seconds == 7.0
 
 
 def test_group_lasso_is_soft_thresholding_of_the_norm(groups):

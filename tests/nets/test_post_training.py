@@ -240,7 +240,7 @@ def test_accuracy_of_the_smaller_network_can_be_measured(network):
 def test_the_method_prunes_by_the_plan_and_refuses_scores(network, images, monkeypatch):
     seen = []
     monkeypatch.setattr("nets.post_training.prune.prune_post_training", lambda *a, **k: seen.append((a, k)))
-    Layerwise(time_limit=3.0).prune(network, images, Budget("macs", 0.5), images[:4], 7)
+    Layerwise(layer_seconds=3.0).prune(network, images, Budget("macs", 0.5), images[:4], 7)
     assert seen[0][0][2] == Plan(Budget("macs", 0.5), time_limit=3.0, seed=7)
     with pytest.raises(InputError, match="calibration"):
         Layerwise().scores(None, {})
