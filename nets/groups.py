@@ -1,10 +1,10 @@
 """The groups of a network: all numbers that are pruned together, one group a channel.
 
-coupled=False: the paper's groups, each layer for itself: filter, bias and (gamma, beta) of a convolution
-(nets/structures/filters.py; a channel that an addition ties to others can be zeroed, but is only removed where nothing else uses it), rows of hidden
-Linear layers, and heads (nets/structures/hidden.py).
-coupled=True: all slices that die together over additions, products, grouped convolutions and concatenations
-(nets/structures/coupled.py), and the same hidden Linear layers and heads.
+coupled=False: the paper's groups, each layer for itself: filter, bias and (gamma, beta) of a convolution (filters.py; a
+channel that an addition ties to others can be zeroed, but is only removed where nothing else uses it), rows of hidden
+Linear layers, and heads (hidden.py).
+coupled=True: all slices that die together over additions, products, grouped convolutions and concatenations (coupled.py),
+and the same hidden Linear layers and heads. The files named are those of nets/structures/.
 """
 
 from collections.abc import Mapping
