@@ -96,12 +96,17 @@ def _read(flow: ChannelFlow) -> bool:
 
 
 def _join(graph: ChannelGraph, chosen: Mapping[int, Tensor]) -> None:
-    """A channel is in a concatenation exactly when it is in the part it comes from."""
-    for tie in graph.ties:
-        part = chosen[tie.part]
-        whole = chosen[tie.whole][tie.offset : tie.offset + len(part)]
-        whole |= part.clone()
-        part |= whole.clone()
+    """A channel is in a concatenation exactly when it is in the part it comes from: said until nothing is added."""
+    added = True
+    while added:
+        added = False
+        for tie in graph.ties:
+            part = chosen[tie.part]
+            whole = chosen[tie.whole][tie.offset : tie.offset + len(part)]
+            if not torch.equal(part, whole):
+                whole |= part
+                part |= whole
+                added = True
 
 
 def _stand_in(flow: ChannelFlow) -> bool:
@@ -158,6 +163,5 @@ def _place(graph: ChannelGraph, needed: Mapping[int, Tensor]) -> Mapping[int, Te
     for chosen in present.values():
         if not chosen.any():
             chosen[0] = True
-            for _ in graph.ties:
-                _join(graph, present)
+            _join(graph, present)
     return present

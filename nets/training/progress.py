@@ -23,7 +23,6 @@ class EpochBars:
         )
 
     def __enter__(self) -> Self:
-        self._progress.start()
         return self
 
     def __exit__(
@@ -37,6 +36,7 @@ class EpochBars:
 
     def start(self, phase: str, epochs: int, done: int) -> TaskID:
         """A new bar for a phase; the number stands for it afterwards."""
+        self._progress.start()  # with the first bar: an error before it leaves no empty line
         return self._progress.add_task(phase, total=epochs, completed=done, note="")
 
     def advance(self, bar: TaskID, note: str) -> None:
