@@ -78,6 +78,7 @@ def _content(
         "net": str(result["net"]).replace("resnet", "ResNet-"),
         "prunes": result["method"] != "none",
         "difference": float(result["equality"]["max_abs_logit_difference"]),
+        "left": int(result.get("zero_channels_left", 0)),
         "removed": sum(layer["before"] - layer["after"] for layer in layers),
         "channels": sum(layer["before"] for layer in layers),
         "formulas": formulas,

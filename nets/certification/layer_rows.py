@@ -54,7 +54,7 @@ def sample_rows(
 ) -> NDArray[np.float64]:
     """Patches (samples, d) float64 at `positions` output positions of each input (all of them where there are fewer).
 
-    Conv2d: inputs (batch, channels, height, width). Linear: (batch, features) one row each, or (batch, positions, features).
+    Conv2d: inputs (batch, channels, height, width). Linear: (batch, features) one row each, or (batch, positions ..., features).
     InputError for any other layer, grouped convolutions, and inputs that do not fit or are not finite.
     """
     if positions < 1:
@@ -65,9 +65,9 @@ def sample_rows(
         raise InputError("the layer's inputs contain NaN or infinite values; check the images and the weights")
     if isinstance(module, nn.Conv2d):
         return _patches(module, inputs, positions, generator)
-    if inputs.ndim not in (2, 3) or inputs.shape[-1] != module.in_features:
+    if inputs.ndim < 2 or inputs.shape[-1] != module.in_features:
         raise InputError(f"a Linear layer of {module.in_features} features does not read {tuple(inputs.shape)}")
-    inputs = inputs.unsqueeze(1) if inputs.ndim == 2 else inputs
+    inputs = inputs.unsqueeze(1) if inputs.ndim == 2 else inputs.flatten(1, -2)
     chosen = torch.from_numpy(_draw(len(inputs), inputs.shape[1], positions, generator))
     return inputs[torch.arange(len(inputs))[:, None], chosen].flatten(0, 1).numpy()
 

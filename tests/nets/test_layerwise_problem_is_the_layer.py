@@ -78,6 +78,13 @@ def test_sampled_rows_are_different_patches_of_each_image(positions, seed):
         assert len(set(places)) == len(rows)
 
 
+def test_a_linear_layer_at_every_place_of_a_picture_gives_a_row_for_each_place():
+    linear, x = nn.Linear(3, 2), torch.randn(2, 4, 5, 3)  # (batch, height, width, features), as in a ConvNeXt
+    found = sample_rows(linear, x, 100, np.random.default_rng(0)).reshape(2, 20, 3)
+    for rows, image in zip(found, x.double().flatten(1, 2).numpy(), strict=True):
+        assert sorted(rows.tolist()) == sorted(image.tolist())
+
+
 def test_batches_sample_the_same_rows_as_all_images_at_once():
     conv, x = nn.Conv2d(2, 1, 3), torch.randn(7, 2, 6, 6)
     whole = sample_rows(conv, x, 4, np.random.default_rng(5))

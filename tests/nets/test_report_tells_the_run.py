@@ -119,6 +119,13 @@ def test_names_from_files_are_text_not_markup(tmp_path):
     assert "<b>odd</b>" not in path.read_text()
 
 
+@pytest.mark.parametrize("left", [0, 3])
+def test_zero_channels_that_had_to_stay_are_named(tmp_path, left):
+    page = Page(write_report(write_run(tmp_path / "run", result={**RESULT, "zero_channels_left": left})))
+    assert ("3 zero channels had to stay" in page.text) == (left == 3)
+    assert ("had to stay" in page.text) == (left > 0)
+
+
 def test_the_same_files_give_the_same_page(tmp_path):
     run = write_run(tmp_path / "run")
     assert write_report(run).read_bytes() == write_report(run).read_bytes()
