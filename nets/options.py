@@ -1,13 +1,15 @@
 """The flags of `train` and `prune`, each written once: name -> (type, what --help says)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 OPTIONS: dict[str, tuple[Any, str]] = {
+    "recipe": (str, "a paper's settings for all flags that are left out: spr-cifar, greg2-resnet56 or chipnet-cifar"),
+    "scale_epochs": (float, "factor on all epochs of the recipe (or of the defaults), for example 0.1"),
     "net": (
         str,
         "resnet20 ... resnet110, resnet18_cifar, vgg16_bn, resnet50, mobilenet_v2, vit_b_16, ...: see the README",
@@ -31,7 +33,9 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "optimizer": (str, "sgd, nesterov or adamw"),
     "lr": (float, "first learning rate"),
     "finetune_lr": (float, "first learning rate after removal"),
-    "schedule": (str, "of the learning rate in each phase: cosine, constant or steps"),
+    "schedule": (str, "of the learning rate in each phase: cosine, constant, steps, or for example steps=0.5/0.75:0.2"),
+    "finetune_schedule": (str, "after removal; default: that of --schedule"),
+    "finetune_optimizer": (str, "after removal; default: that of --optimizer"),
     "warmup": (float, "share of a phase in which the learning rate rises"),
     "momentum": (float, "of sgd and nesterov"),
     "weight_decay": (float, "ordinary weight decay"),
@@ -56,14 +60,20 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def with_options(function: Callable[..., None], swept: bool = False) -> Callable[..., None]:
-    """`function(..., **given)` as a command with every flag of OPTIONS; flags that are left out arrive as None.
+def with_options(
+    function: Callable[..., None], swept: bool = False, without: Collection[str] = ()
+) -> Callable[..., None]:
+    """`function(..., **given)` as a command with every flag of OPTIONS that it has not itself, but for those of `without`;
+    flags that are left out arrive as None.
 
     swept: flags arrive as they were written, so that one may hold a list of values (but for those without a value).
     """
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    left_out = {p.name for p in own} | set(without)
     shared = [
-        _parameter(name, str if swept and kind is not bool else kind, text) for name, (kind, text) in OPTIONS.items()
+        _parameter(name, str if swept and kind is not bool else kind, text)
+        for name, (kind, text) in OPTIONS.items()
+        if name not in left_out
     ]
     function.__signature__ = inspect.Signature([*own, *shared])
     function.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}

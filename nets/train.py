@@ -104,7 +104,7 @@ def train(
         epochs, lr = _finetuning(run, method)
         groups = channel_groups(smaller, data.example_inputs)
         train_phase(
-            run, "finetune", smaller, run.optimizer(smaller, lr), groups, epochs, lr, teacher=teacher_of(run, dense)
+            run, "finetune", smaller, run.optimizer(smaller, lr, "finetune"), groups, epochs, lr, teacher=teacher_of(run, dense)
         )
         return finish(run, dense, smaller, bounds={name: r.bound for name, r in prepared.items()})
 

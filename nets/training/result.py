@@ -10,8 +10,10 @@ from nets.datasets.images import Images
 from nets.gauge import Budget, Gauge
 from nets.groups import ChannelGroups, channel_groups
 from nets.measure import measure
+from nets.recipes import describe_recipe
 from nets.report import write_report
 from nets.saving import save_model
+from nets.settings import as_json
 from nets.training.evaluate import accuracy
 from nets.training.phase import Run
 from nets.training.run_folder import read_json, write_json
@@ -36,6 +38,7 @@ def finish(
     gauge = Gauge(budget or Budget("macs", 1.0), dense, data.example_inputs)
     lines = [line for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line]
     result = {
+        "recipe": describe_recipe(as_json(settings)),
         "net": settings.net,
         "data": settings.data,
         "method": settings.method,
