@@ -5,6 +5,7 @@ Read `train` from top to bottom. Phases that a checkpoint has passed are taken f
 
 import copy
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -104,7 +105,14 @@ def train(
         epochs, lr = _finetuning(run, method)
         groups = channel_groups(smaller, data.example_inputs)
         train_phase(
-            run, "finetune", smaller, run.optimizer(smaller, lr, "finetune"), groups, epochs, lr, teacher=teacher_of(run, dense)
+            run,
+            "finetune",
+            smaller,
+            run.optimizer(smaller, lr, "finetune"),
+            groups,
+            epochs,
+            lr,
+            teacher=teacher_of(run, dense),
         )
         return finish(run, dense, smaller, bounds={name: r.bound for name, r in prepared.items()})
 
@@ -118,12 +126,14 @@ def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:
     """The smaller network of a method that prunes by training images alone; a resumed run goes on behind the last layer."""
     settings = run.settings
     assert settings.budget_asked is not None  # refused at the start otherwise
+    start = time.perf_counter()
     images = run.data.training_images(min(settings.calibration, len(run.data.train)), settings.seed).cpu()
     found = method.prune(
         *(whole, images, settings.budget_asked, run.data.example_inputs.cpu(), settings.seed),
         progress=run.bars.say,
         folder=run.out / "calibration" if run.ranks.is_main else None,
     )
+    run.facts["calibrate_seconds"] = time.perf_counter() - start
     run.facts["difference"] = found.difference
     run.facts["layers"] = channels_by_layer(channel_groups(whole, run.data.example_inputs.cpu()), found.model)
     run.facts["shape"] = describe(found.model)

@@ -58,7 +58,7 @@ def finish(
         "zero_channels_left": run.facts.get("stuck", 0),
         "layers": run.facts.get("layers") or channels_by_layer(channel_groups(final, data.example_inputs), final),
         "validation_accuracy": sizes["pruned"]["validation_accuracy"],
-        "seconds": _seconds(lines),
+        "seconds": _seconds(lines, run.facts.get("calibrate_seconds")),
         "environment": read_json(out / "config.json")["environment"],
     }
     write_json(out / "result.json", result)
@@ -86,8 +86,9 @@ def _figures(model: nn.Module, data: Images) -> dict[str, float]:
     }
 
 
-def _seconds(lines: list[str]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
+def _seconds(lines: list[str], calibrate: float | None) -> dict[str, float]:
+    """By phase, and their sum. calibrate: of choosing channels without training (since the last interruption), or None."""
+    seconds: dict[str, float] = {} if calibrate is None else {"calibrate": calibrate}
     for line in map(json.loads, lines):
         seconds[line["phase"]] = seconds.get(line["phase"], 0.0) + line["seconds"]
     return {**seconds, "total": sum(seconds.values())}

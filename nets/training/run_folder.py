@@ -15,7 +15,11 @@ import torch
 from perspective.errors import InputError
 
 COMMAND = "command.txt"  # of `compare`: what runs this cell alone
-BEFOREHAND = {"derivation.md", "bound_chain.json", COMMAND}  # they may lie there already; the first two are for the report
+BEFOREHAND = {
+    "derivation.md",
+    "bound_chain.json",
+    COMMAND,
+}  # they may lie there already; the first two are for the report
 
 
 TEMPORARY = ("probe", "config.json", "metrics.jsonl", "result.json", "report.html", "dense", "model")

@@ -64,14 +64,18 @@ def parse_schedule(text: str, lr: float, warmup: float = 0.0) -> Schedule:
     """ "cosine", "constant", "steps", "steps=0.5/0.75" (x 0.1 at these shares of the phase), "steps=0.5/0.75:0.2" (x 0.2)."""
     shape, steps, rest = text.partition("=")
     if shape not in SHAPES or (steps and shape != "steps"):
-        raise InputError(f"unknown --schedule {text!r}; choose one of {', '.join(SHAPES)}, or for example steps=0.5/0.75:0.2")
+        raise InputError(
+            f"unknown --schedule {text!r}; choose one of {', '.join(SHAPES)}, or for example steps=0.5/0.75:0.2"
+        )
     if not steps:
         return Schedule(lr, shape, warmup)
     shares, _, factor = rest.partition(":")
     try:
         return Schedule(lr, shape, warmup, tuple(map(float, shares.split("/"))), float(factor) if factor else STEPS_BY)
     except ValueError:
-        raise InputError(f"--schedule {text!r} is not steps=SHARE/SHARE/...:FACTOR, for example steps=0.5/0.75:0.2") from None
+        raise InputError(
+            f"--schedule {text!r} is not steps=SHARE/SHARE/...:FACTOR, for example steps=0.5/0.75:0.2"
+        ) from None
 
 
 def linear_growth(schedule: Schedule, epoch: int, epochs: int) -> float:
