@@ -48,7 +48,7 @@ TOLERANCE = 1e-4
 
 
 def make_pruner(model: nn.Module, example: Tensor, floor: float) -> Any:
-    """Torch-Pruning's group-norm pruner on `model`, which it will change; all but the blocks' first convolutions are left alone."""
+    """Torch-Pruning's group-norm pruner on `model`, which it will change; only the blocks' first convolutions lose channels."""
     import torch_pruning as tp
 
     inner = {id(module.conv1) for module in model.modules() if isinstance(module, BasicBlock)}

@@ -71,11 +71,12 @@ def parse_schedule(text: str, lr: float, warmup: float = 0.0) -> Schedule:
         return Schedule(lr, shape, warmup)
     shares, _, factor = rest.partition(":")
     try:
-        return Schedule(lr, shape, warmup, tuple(map(float, shares.split("/"))), float(factor) if factor else STEPS_BY)
+        at, by = tuple(map(float, shares.split("/"))), float(factor) if factor else STEPS_BY
     except ValueError:
         raise InputError(
             f"--schedule {text!r} is not steps=SHARE/SHARE/...:FACTOR, for example steps=0.5/0.75:0.2"
         ) from None
+    return Schedule(lr, shape, warmup, at, by)
 
 
 def linear_growth(schedule: Schedule, epoch: int, epochs: int) -> float:

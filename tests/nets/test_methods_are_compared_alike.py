@@ -144,6 +144,23 @@ def same_bits(one, other):
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
+def copied(comparison, out):
+    """The same comparison in another folder: its cells start from the networks there."""
+    shutil.copytree(comparison, out)
+    for name in NAMES:
+        change(out / name / "config.json", "dense", value=str((out / f"dense_seed-{name[-1]}").resolve()))
+    return out
+
+
+def change(path, *keys, value):
+    content = json.loads(path.read_text())
+    inner = content
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(content))
+
+
 def test_the_cells_kept_to_the_protocol(undisturbed):
     content = json.loads((undisturbed / "compare.json").read_text())
     assert [cell["name"] for cell in content["cells"]] == NAMES
@@ -186,9 +203,9 @@ def test_a_cell_runs_alone_from_its_recorded_command(undisturbed, tmp_path):
 def test_a_killed_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_path, monkeypatch):
     """Two cells die: one between its phases, one before its first epoch; called again, only those two run."""
     monkeypatch.setattr(sweep_cells.subprocess, "Popen", Forked)
-    out = tmp_path / "out"
-    for seed in (0, 1):  # dense networks were measured above
-        shutil.copytree(undisturbed / f"dense_seed-{seed}", out / f"dense_seed-{seed}")
+    out = copied(undisturbed, tmp_path / "out")
+    for k in (0, 3):  # the others were finished before the kill
+        shutil.rmtree(out / NAMES[k])
     monkeypatch.setattr(Forked, "die", {NAMES[0]: "nets.train.remove_channels", NAMES[3]: "nets.train.remove_channels"})
     first = call(*RUN, "--out", out)
     assert isinstance(first.exception, CheckFailed)
@@ -221,15 +238,6 @@ def drop_an_epoch(cell):
     (cell / "metrics.jsonl").write_text("".join(lines[:-1]))
 
 
-def change(path, *keys, value):
-    content = json.loads(path.read_text())
-    inner = content
-    for key in keys[:-1]:
-        inner = inner[key]
-    inner[keys[-1]] = value
-    path.write_text(json.dumps(content))
-
-
 TAMPERED = {
     "an epoch less": (drop_an_epoch, "trained 1 epochs, not 2"),
     "another network": (lambda c: change(c / "dense" / "manifest.json", "sha256", value="0"), "another dense network"),
@@ -241,10 +249,7 @@ TAMPERED = {
 
 @pytest.mark.parametrize("name", sorted(TAMPERED))
 def test_a_cell_that_is_not_comparable_is_a_row_and_in_no_mean(undisturbed, tmp_path, name):
-    out = tmp_path / "out"
-    shutil.copytree(undisturbed, out)
-    for cell in NAMES:  # the copy's cells start from the copy's networks
-        change(out / cell / "config.json", "dense", value=str((out / f"dense_seed-{cell[-1]}").resolve()))
+    out = copied(undisturbed, tmp_path / "out")
     tamper, sentence = TAMPERED[name]
     tamper(out / NAMES[3])
     outcome = call(*RUN, "--lr", 0.02, "--out", out)  # every cell is done before: nothing runs
@@ -262,7 +267,8 @@ def test_a_dense_network_that_failed_is_said_in_the_rows_of_its_seed(tmp_path, m
 
     def run_cells(cells, plan, tell):
         started.extend(cell.name for cell in cells)
-        return [Outcome(cell, "no memory" if cell.name == "dense_seed-1" else "too tired") for cell in cells]
+        words = {"dense_seed-0": "", "dense_seed-1": "no memory"}
+        return [Outcome(cell, words.get(cell.name, "too tired")) for cell in cells]
 
     monkeypatch.setattr("nets.sweeps.compare_cells.run_cells", run_cells)
     outcome = call(*RUN, "--out", tmp_path / "out", "--json")
