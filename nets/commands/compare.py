@@ -1,7 +1,7 @@
 """The command `perspective compare`: existing runs side by side, or several methods run under one protocol."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +10,7 @@ import typer
 
 from nets.commands.train import SHAPE
 from nets.options import with_options
+from nets.settings import flag
 from perspective.errors import CheckFailed, InputError
 
 if TYPE_CHECKING:
@@ -33,6 +34,9 @@ def _compare(
     weights: Annotated[
         Path | None, typer.Option(help="run folder or weights file to take as the dense network of every seed")
     ] = None,
+    own: Annotated[
+        list[str] | None, typer.Option(help="METHOD:FLAG=VALUE, for example greg2:lr=0.001; may be repeated")
+    ] = None,
     jobs: Annotated[int | None, typer.Option(help="cells at a time; default: one a device, or one a core")] = None,
     devices: Annotated[str | None, typer.Option(help="cpu, or cuda:0,cuda:1,...: each job takes one")] = None,
     out: Annotated[
@@ -47,8 +51,15 @@ def _compare(
     again, it goes on; a cell that fails is a row that says why.
     """
     if methods is None:
-        own = {"--budget": budget, "--epochs": epochs, "--weights": weights, "--jobs": jobs, "--devices": devices}
-        said = [name for name, value in {**own, **{f"--{n}": v for n, v in given.items()}}.items() if value is not None]
+        of_methods = {
+            "budget": budget,
+            "epochs": epochs,
+            "weights": weights,
+            "jobs": jobs,
+            "devices": devices,
+            "own": own or None,
+        }
+        said = [flag(name) for name, value in {**of_methods, **given}.items() if value is not None]
         if said:
             raise InputError(f"{said[0]} trains runs, which takes --methods; leave it out to compare existing ones")
         _compare_runs(runs or [], out, as_json)
@@ -64,7 +75,7 @@ def _compare(
 
     found = parse_devices(devices)
     given["device"] = device_flag(found, given.get("device"))
-    protocol = _protocol(methods, budget, seeds, lengths, weights, given)
+    protocol = _protocol(methods, budget, seeds, lengths, weights, own or [], given)
     _compare_methods(protocol, out, jobs, found, as_json)
 
 
@@ -90,8 +101,10 @@ def _protocol(
     seeds: int,
     lengths: Mapping[str, int | None],
     weights: Path | None,
+    own: Sequence[str],
     given: Mapping[str, Any],
 ) -> "Protocol":
+    from nets.sweeps.own_flags import parse_own
     from nets.sweeps.protocol import Protocol, default_epochs, parse_budgets, parse_methods
     from nets.training.run_folder import read_json
 
@@ -103,13 +116,15 @@ def _protocol(
         shared |= {name: config[name] for name in SHAPE if name != "seed" and config.get(name) is not None}
     said = {name: value for name, value in given.items() if value is not None}
     shared |= {name: str(value.resolve()) if isinstance(value, Path) else value for name, value in said.items()}
+    names = parse_methods(methods)
     return Protocol(
-        methods=parse_methods(methods),
+        methods=names,
         budgets=parse_budgets(budget),
         seeds=tuple(range(seeds)),
         **default_epochs(shared["data"], lengths["epochs"], lengths["finetune_epochs"], lengths["dense_epochs"]),
         weights=weights,
         shared=shared,
+        own=parse_own(own, names),
     )
 
 
@@ -147,6 +162,7 @@ def _compare_methods(
             **{"epochs": protocol.epochs, "finetune_epochs": protocol.finetune_epochs, "total_epochs": protocol.total},
             "weights": None if protocol.weights is None else str(protocol.weights.resolve()),
             "shared": dict(protocol.shared),
+            "own": {method: dict(flags) for method, flags in protocol.own.items()},
             "told": told,
         },
         "table": table,

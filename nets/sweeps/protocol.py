@@ -6,7 +6,7 @@ method-spr_budget-macs=0.5_seed-0     pruned from it: E epochs under the method'
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +15,7 @@ from nets.methods import ALL as METHODS
 from nets.methods import Method
 from nets.settings import RECIPES, new_settings
 from nets.sweeps.grid import Cell
+from nets.sweeps.own_flags import describe_own
 from perspective.errors import InputError
 
 DENSE_FLAGS = (  # of those given, what the dense networks are trained with; the rest by the data set's recipe
@@ -27,7 +28,8 @@ DENSE_FLAGS = (  # of those given, what the dense networks are trained with; the
 @dataclass(frozen=True)
 class Protocol:
     """epochs: under a penalty; finetune_epochs: after removal; dense_epochs: of the dense networks, where they are trained;
-    weights: run folder or weights file that stands for the dense network of every seed; shared: flags of every cell."""
+    weights: run folder or weights file that stands for the dense network of every seed; shared: flags of every cell;
+    own: by method, flags that only it has."""
 
     methods: tuple[str, ...]
     budgets: tuple[str, ...]
@@ -37,6 +39,7 @@ class Protocol:
     dense_epochs: int
     weights: Path | None
     shared: Mapping[str, Any]
+    own: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -71,6 +74,7 @@ def lay_out_methods(protocol: Protocol, out: Path) -> tuple[Cell, ...]:
                 dense = (out / protocol.dense_name(seed) if protocol.weights is None else protocol.weights).resolve()
                 settings = {
                     **protocol.shared,
+                    **protocol.own.get(method, {}),
                     "dense": str(dense),
                     "method": method,
                     "epochs": protocol.epochs,
@@ -107,6 +111,7 @@ def describe_protocol(protocol: Protocol) -> list[str]:
         "The validation split is the same in every cell, and no choice looks at the test split: it is measured once, after the "
         "last epoch.",
         f"Flags of every cell: {flags}.",
+        *describe_own(protocol.own),
     ]
 
 

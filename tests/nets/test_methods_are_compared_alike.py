@@ -21,7 +21,15 @@ from nets.saving import load
 from nets.settings import new_settings
 from nets.sweeps import cells as sweep_cells
 from nets.sweeps.cells import Outcome
-from nets.sweeps.protocol import Protocol, lay_out_dense, lay_out_methods, parse_budgets, parse_methods
+from nets.sweeps.own_flags import parse_own
+from nets.sweeps.protocol import (
+    Protocol,
+    describe_protocol,
+    lay_out_dense,
+    lay_out_methods,
+    parse_budgets,
+    parse_methods,
+)
 from perspective import CheckFailed, InputError
 
 PRUNING = [kind.name for kind in ALL if kind.prunes]
@@ -71,6 +79,17 @@ def test_every_cell_trains_as_many_epochs_from_the_network_of_its_seed(methods, 
         assert found.dense == str((Path("out") / dense[cell.axes["seed"]].name).resolve())
 
 
+def test_a_flag_of_one_method_is_of_no_other():
+    own = parse_own(["spr:lr=0.5", "spr:allocation=price", "magnitude:coupled=true"], ("spr", "magnitude"))
+    for cell in lay_out_methods(protocol(own=own), Path("out")):
+        found = new_settings("prune", cell.settings)
+        assert (found.lr, found.allocation, found.coupled) == (
+            (0.5, "price", False) if found.method == "spr" else (0.02, None, True)
+        )
+    told = describe_protocol(protocol(own=own))
+    assert told[-2:] == ["Only spr: lr 0.5, allocation price.", "Only magnitude: coupled True."]
+
+
 def test_given_weights_stand_for_every_seed(tmp_path):
     file = tmp_path / "w.th"
     file.write_bytes(b"")
@@ -98,6 +117,14 @@ def test_given_weights_stand_for_every_seed(tmp_path):
         (["--methods", "spr", "--weights", "nowhere"], "nothing at nowhere"),
         (["--methods", "spr", "run"], "not both"),
         (["run", "--lr", "0.1"], "--lr trains runs"),
+        (["run", "--data-dir", "x"], "--data-dir trains runs"),
+        (["--methods", "spr", "--own", "magnitude:lr=1"], "not among --methods"),
+        (["--methods", "spr", "--own", "spr:lr"], "is not METHOD:FLAG=VALUE"),
+        (["--methods", "spr", "--own", "spr:rate=1"], "is not METHOD:FLAG=VALUE"),
+        (["--methods", "spr", "--own", "spr:epochs=1"], "must be the same for all"),
+        (["--methods", "spr", "--own", "spr:lr=fast"], "is not a number"),
+        (["--methods", "spr", "--own", "spr:coupled=1"], "spr:coupled=true"),
+        (["--methods", "spr", "--own", "spr:lr=1", "--own", "spr:lr=2"], "twice"),
     ],
 )
 def test_bad_usage_is_one_sentence_before_any_cell(tmp_path, arguments, sentence):
