@@ -7,12 +7,22 @@ from typing import Any
 from nets.methods.group_lasso import GroupLasso
 from nets.methods.layerwise import Layerwise
 from nets.methods.magnitude import Magnitude
+from nets.methods.masks import Masks
 from nets.methods.method import Method
 from nets.methods.none import NoPruning
+from nets.methods.random import Random
 from nets.methods.spr import SPR
 from perspective.errors import InputError
 
-ALL: tuple[type[Method], ...] = (NoPruning, SPR, GroupLasso, Magnitude, Layerwise)
+ALL: tuple[type[Method], ...] = (
+    NoPruning,
+    SPR,
+    GroupLasso,
+    Magnitude,
+    Layerwise,
+    Random,
+    Masks,
+)
 
 
 def choose_method(name: str, options: Mapping[str, Any]) -> Method:
