@@ -55,6 +55,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "finetune_optimizer": ("sgd", "nesterov", "adamw"),
     "growth": ("constant", "linear", "budget"),
     "allocation": ("even", "price"),
+    "norm": ("l1", "l2"),
     "implementation": ("loop", "flat", "fused", "fused_step"),
 }
 AT_LEAST = {
@@ -72,9 +73,9 @@ class Settings:
     dense       run folder of an ordinary training or weights file that stands for the dense phase, or None
     strength    the lambda of the objective; None: from the budget, or else from the recipe's shrinkage
     growth      of lambda over the regularised phase: constant, linear from 0 to twice, or as the budget asks (budget)
-    budget      share of macs, params, channels or latency to keep, or None
+    budget      share of macs, params, channels, volume or latency to keep, or None
     implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own
-    allocation  of a budget over the layers: even (the same share of each), or price (by each channel's own threshold)
+    allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), or the method's
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
     round_to    channels of a pruned layer are a multiple of it; floor: share of its channels a layer keeps at least
     exclude     comma separated patterns of layer names that are left whole
@@ -82,6 +83,7 @@ class Settings:
     warmup      share of a phase in which the rate rises; clip: largest gradient norm or None
     accumulate  parts a batch is computed in; ema: decay of the averaged weights (dense and fine-tuning), 0 = off
     distill     share of the loss taken by the dense network's answers, in the phases after the dense one
+    norm        magnitude: of a channel, l1 or l2; masks: file of another run's channels, for method masks
     calibration, layer_seconds  of method layerwise: training images, and the exact solver's limit for each layer
     bn_batches  training batches that measure batch normalisation again after removal; None: 50 without fine-tuning
     recipe, scale_epochs  the paper's recipe that filled in what was not given, and the factor on its epochs (both done by
@@ -125,6 +127,8 @@ class Settings:
     cutout: int = 0
     calibration: int = 2000
     layer_seconds: float = 30.0
+    norm: Literal["l1", "l2"] = "l2"
+    masks: str | None = None
     bn_batches: int | None = None
     width: int | None = None
     shortcut: Literal["A", "B"] | None = None

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nets.budget import (
     Gauge,
@@ -27,6 +27,7 @@ from nets.groups import ChannelGroups, channel_groups
 from nets.limits import select
 from nets.measure import measure
 from nets.methods import Layerwise, Method, choose_method
+from nets.methods.masks import write_masks
 from nets.removal import remove_channels
 from nets.saving import describe, rebuild
 from nets.settings import RECIPES, Settings, as_json
@@ -96,9 +97,12 @@ def train(
         else:
             model = copy.deepcopy(dense) if settings.command == "prune" else fresh_network(settings, data, "regularise")
             model = placed(model, settings, device)
+            optimizer = None
             if method.regularises:
-                regularise(run, method, model, dense, (whole, whole_groups), prepared)
-            smaller = _remove(run, method, on_cpu(model, prunable_groups(run, model)), whole, prepared)
+                optimizer = regularise(run, method, model, dense, (whole, whole_groups), prepared)
+            groups = prunable_groups(run, model)
+            scores = method.conclude(optimizer, groups, prepared)
+            smaller = _remove(run, method, on_cpu(model, groups), whole, scores)
 
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
@@ -142,19 +146,23 @@ def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:
 
 
 def _remove(
-    run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, prepared: Mapping[str, Any]
+    run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, scores: Mapping[str, Tensor]
 ) -> nn.Module:
     """Zero what the budget still asks for, then take every zero channel out; the largest change of a logit is checked."""
     (model, groups), settings, example = pruned, run.settings, run.data.example_inputs.cpu()
     if settings.budget_asked is not None:
         gauge = Gauge(settings.budget_asked, whole, example)
-        scores = allocated(settings, method.scores(groups, prepared))
-        taken = taken_by_budget(run, (model, groups), gauge, scores)
+        taken = taken_by_budget(run, (model, groups), gauge, allocated(settings, method, scores))
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
     if not any(groups.surviving().values()):
-        used = f"strength {run.facts.get('strength', 0):.4g}"
-        raise CheckFailed(f"{used} removed every channel of the network; start again with a smaller --strength")
+        raise CheckFailed(
+            f"method {method.name} (strength {run.facts.get('strength')}) removed every channel of the network; start again with "
+            "a smaller --strength"
+        )
+    if run.ranks.is_main:
+        write_masks(run.out / "masks.json", groups)
+    run.facts["findings"] = method.findings(whole, model, example)
     smaller, difference = remove_channels(model, example)
     if not difference <= TOLERANCE:
         raise CheckFailed(
@@ -206,7 +214,7 @@ def _finetuning(run: Run, method: Method) -> tuple[int, float]:
 def _refuse_contradictions(settings: Settings, method: Method) -> None:
     if not method.prunes and (settings.command == "prune" or settings.budget is not None):
         raise InputError("method none prunes nothing; choose another --method, or train without --budget")
-    if method.prunes and not method.regularises and settings.budget is None:
+    if method.prunes and not method.makes_zeros and settings.budget is None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )

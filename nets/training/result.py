@@ -55,6 +55,7 @@ def finish(
         "bounds": bounds or {},
         "zeroed_by_budget": run.facts.get("zeroed_by_budget", 0),
         "choices": run.facts.get("choices", []),
+        "findings": run.facts.get("findings", {}),
         "zero_channels_left": run.facts.get("stuck", 0),
         "layers": run.facts.get("layers") or channels_by_layer(channel_groups(final, data.example_inputs), final),
         "validation_accuracy": sizes["pruned"]["validation_accuracy"],

@@ -46,6 +46,7 @@ PUBLISHED = {  # written down from the authors' code and logs, not from the reci
     "chipnet-cifar": {
         **{"method": "chipnet", "data": "cifar10", "epochs": 20, "finetune_epochs": 300, "lr": 1e-3, "batch_size": 32},
         **{"finetune_lr": 0.05, "weight_decay": 1e-3, "optimizer": "adamw", "finetune_optimizer": "sgd"},
+        **{"budget": "volume=0.125"},
     },
 }
 
