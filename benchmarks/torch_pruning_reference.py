@@ -17,7 +17,6 @@ import argparse
 import copy
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,7 @@ from torch import Tensor, nn
 from nets.budget import Gauge, zero_channels
 from nets.data import load_data
 from nets.flow.difference import largest_difference
-from nets.gauge import Budget, parse_budget
+from nets.gauge import Budget
 from nets.groups import channel_groups
 from nets.measure import measure
 from nets.removal import remove_channels
@@ -159,10 +158,15 @@ def lay_out(comparison: Path, sparse: bool) -> dict[str, Settings]:
     after = protocol["finetune_epochs"] if sparse else protocol["total_epochs"]
     found = {}
     for cell in content["cells"]:  # any method's: budget, seed and dense network are the same for all
-        flags = {**cell["settings"], "method": method, "epochs": protocol["epochs"], "finetune_epochs": after}
-        name = f"method-{method}_budget-{flags['budget']}_seed-{flags['seed']}"
-        found.setdefault(name, replace(new_settings("prune", flags)))
-        parse_budget(flags["budget"])
+        common = {name: cell["settings"][name] for name in ("dense", "budget", "seed")}
+        flags = {
+            **protocol["shared"],
+            **common,
+            "method": method,
+            "epochs": protocol["epochs"],
+            "finetune_epochs": after,
+        }
+        found[f"method-{method}_budget-{flags['budget']}_seed-{flags['seed']}"] = new_settings("prune", flags)
     return found
 
 
@@ -190,7 +194,10 @@ def main() -> None:
     failures = {options.comparison / name: failed for name, _, failed in theirs if failed}
     both = compare_runs(folders, failures)
     table = means_table(both, asked)
-    write_comparison(both, options.out, content["protocol"]["told"], None, {"table": table})
+    told = (
+        "torch-pruning: Torch-Pruning's group-norm pruner, first convolutions of blocks only; trained by the same loop."
+    )
+    write_comparison(both, options.out, [*content["protocol"]["told"], told], None, {"table": table})
     print(table)
 
 

@@ -60,14 +60,13 @@ def test_a_run_of_the_reference_keeps_to_the_comparisons_protocol(tmp_path, spar
 
     shared = {"net": "resnet20", "data": "digits", "width": 3, "batch_size": 512}
     train(new_settings("train", {**shared, "method": "none", "epochs": 1}), tmp_path / "dense")
-    flags = {**shared, "dense": str(tmp_path / "dense"), "method": "spr", "epochs": 1, "finetune_epochs": 1}
-    cells = [
-        {"settings": {**flags, "method": method, "budget": "macs=0.5", "seed": 0}} for method in ("spr", "magnitude")
-    ]
-    protocol = {"epochs": 1, "finetune_epochs": 1, "total_epochs": 2}
+    flags = {"dense": str(tmp_path / "dense"), "budget": "macs=0.5", "seed": 0, "lr": 0.7}  # a rate of one method's own
+    cells = [{"settings": {**flags, "method": method}} for method in ("spr", "magnitude")]
+    protocol = {"epochs": 1, "finetune_epochs": 1, "total_epochs": 2, "shared": shared}
     (tmp_path / "compare.json").write_text(json.dumps({"protocol": protocol, "cells": cells}))
     ((name, settings),) = lay_out(tmp_path, sparse).items()
     assert name == f"method-{settings.method}_budget-macs=0.5_seed-0"
+    assert (settings.lr, settings.width, settings.finetune_epochs) == (0.02, 3, 1 if sparse else 2)
     result = run_cell(settings, tmp_path / name, sparse)
     phases = [json.loads(line)["phase"] for line in (tmp_path / name / "metrics.jsonl").read_text().splitlines()]
     assert phases == (["regularise", "finetune"] if sparse else ["finetune", "finetune"])

@@ -111,6 +111,10 @@ def _protocol(
     shared: dict[str, Any] = {"net": "resnet20", "data": "digits"}
     if weights is not None and not weights.exists():
         raise InputError(f"there is nothing at {weights}; give the run folder or weights file of a trained network")
+    if weights is not None and lengths["dense_epochs"] is not None:
+        raise InputError("--weights is the dense network, so none is trained; leave --dense-epochs out")
+    if weights is not None and weights.is_file() and None in (given["net"], given["data"]):
+        raise InputError("--weights FILE needs --net and --data, so that its tensors have a network and pictures")
     if weights is not None and weights.is_dir():  # the network's shape and its data are the trained run's
         config = read_json(weights / "config.json")
         shared |= {name: config[name] for name in SHAPE if name != "seed" and config.get(name) is not None}

@@ -115,6 +115,8 @@ def test_given_weights_stand_for_every_seed(tmp_path):
         (["--methods", "spr", "--dense-epochs", "0"], "--epochs is 0"),
         (["--methods", "spr", "--lr", "-1"], "--lr is -1"),
         (["--methods", "spr", "--weights", "nowhere"], "nothing at nowhere"),
+        (["--methods", "spr", "--weights", __file__, "--net", "resnet20"], "needs --net and --data"),
+        (["--methods", "spr", "--weights", __file__, "--dense-epochs", "3"], "leave --dense-epochs out"),
         (["--methods", "spr", "run"], "not both"),
         (["run", "--lr", "0.1"], "--lr trains runs"),
         (["run", "--data-dir", "x"], "--data-dir trains runs"),
