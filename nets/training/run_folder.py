@@ -20,7 +20,7 @@ BEFOREHAND = {
 }  # of `derive` and `verify`, for the report: they may lie there already
 
 
-TEMPORARY = ("probe", "config.json", "metrics.jsonl", "result.json", "report.html", "dense", "model")
+TEMPORARY = ("probe", "config.json", "metrics.jsonl", "masks.json", "result.json", "report.html", "dense", "model")
 
 
 def clear_left_over(out: Path) -> None:
