@@ -11,6 +11,7 @@ channels that no gate governs (the image, padded shortcuts) count whole. In a co
 Taken as given: the paper's own treatment of additions.
 """
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -44,9 +45,7 @@ class Counted:
 def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tuple[Counted, ...]:
     """One entry for each layer of the groups, a convolution with its own batch normalisation; InputError otherwise."""
     device = next(model.parameters()).device
-    training = model.training
-    graph = build_graph(model.eval(), (example[:1].to(device),))
-    model.train(training)
+    graph = build_graph(copy.deepcopy(model).eval(), (example[:1].to(device),))
     norms = {layer.bn: layer.name for layer in groups.layers}
     counted = []
     for layer in groups.layers:
@@ -68,7 +67,7 @@ def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tu
 
 def spent(kind: str, layers: tuple[Counted, ...], s: Mapping[str, Tensor]) -> Tensor:
     """V of the gates s in [0, 1]: a number that can be differentiated, 1 where all are 1."""
-    full = {layer.name: torch.ones_like(s[layer.name]) for layer in layers}
+    full = {name: torch.ones_like(gates) for name, gates in s.items()}
     return _count(kind, layers, s) / _count(kind, layers, full)
 
 

@@ -1,4 +1,4 @@
-"""GReg-1: choose the filters once, on the trained network, and push them to zero by an L2 penalty that grows.
+"""GReg-1: choose the filters once, on the network the phase starts from, and push them to zero by an L2 penalty that grows.
 
 Source and the schedule's scaling: `nets.methods.growing_penalty`. Score: mean |w| of a filter. How many filters a layer loses
 is what the budget would take in proportion from every layer (the paper gives a ratio to each stage, and leaves the last

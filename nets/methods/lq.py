@@ -115,6 +115,8 @@ def _error(dense: nn.Module, pruned: nn.Module, example: Tensor, lost: dict[str,
         found = bound_outputs(dense, pruned, example[:IMAGES], lost)
     except InputError as error:
         return {"bound": None, "measured": None, "why": str(error)}
+    if not math.isfinite(found.bound):
+        return {"bound": None, "measured": found.measured, "why": "the bound is larger than any number"}
     return {"bound": found.bound, "measured": found.measured, "largest_output": found.largest}
 
 

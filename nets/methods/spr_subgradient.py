@@ -4,7 +4,7 @@ threshold at the end.
 Source, objective, box and price: `nets.methods.spr`, of which only the algorithm differs. Before each step
 grad(w_g) += strength n_g / N * r'(w_g); nothing becomes exactly zero, and where the authors look for a threshold by two
 bisections on training accuracy, here the budget takes the channels of the lowest zero threshold. Pieces of r', with a = max|w|
-/ M, b = sqrt(alpha / (1 - alpha)) ||w||: 2 alpha w where max(a, b) >= 1; 2 sqrt(alpha (1 - alpha)) w / ||w|| where a <= b < 1;
+/ M, b = sqrt(alpha / (1 - alpha)) ||w||: 2 alpha w where b >= 1; 2 sqrt(alpha (1 - alpha)) w / ||w|| where a <= b < 1;
 else 2 alpha M w / max|w| and, at one largest entry, sign(w_k) ((1 - alpha) / M - alpha M ||w||^2 / max|w|^2) more; 0 at 0.
 Taken as given: after each step a weight outside its box, where r is infinite, is put back on the boundary. Without --strength,
 lambda is what would shrink as many channels to zero over the phase as the budget takes, wherever they are: that quantile of the
@@ -36,7 +36,7 @@ def subgradient(w: Tensor, alpha: float, box: float) -> Tensor:
     conic = 2 * math.sqrt(alpha * (1 - alpha)) * w / safe
     peak = torch.zeros_like(w).scatter_(1, w.abs().argmax(1, keepdim=True), 1.0) * w.sign()
     boxed = 2 * alpha * box * w / high + peak * ((1 - alpha) / box - alpha * box * (norm / high) ** 2)
-    slope = torch.where(torch.maximum(a, b) >= 1, 2 * alpha * w, torch.where(a <= b, conic, boxed))
+    slope = torch.where(b >= 1, 2 * alpha * w, torch.where(a <= b, conic, boxed))
     return torch.where(largest > 0, slope, 0.0)
 
 

@@ -22,7 +22,7 @@ BEFOREHAND = {
 }  # they may lie there already; the first two are for the report
 
 
-TEMPORARY = ("probe", "config.json", "metrics.jsonl", "result.json", "report.html", "dense", "model")
+TEMPORARY = ("probe", "config.json", "metrics.jsonl", "masks.json", "result.json", "report.html", "dense", "model")
 
 
 def clear_left_over(out: Path) -> None:

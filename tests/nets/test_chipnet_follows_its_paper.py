@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from nets.gauge import Budget, Gauge
 from nets.groups import channel_groups
-from nets.methods.chipnet import ChipNet, Curves, Gated
+from nets.methods.chipnet import ChipNet
 from nets.methods.chipnet_budget import count_layers, spent
+from nets.methods.chipnet_gates import Curves, Gated
 from nets.methods.phase_plan import PhasePlan
 from nets.networks import build
 from nets.resnet import resnet20
@@ -43,6 +44,15 @@ def test_the_curves_are_logistic_and_heaviside():
     assert float(Curves(0).heaviside(torch.zeros(1).double())) == pytest.approx(1 - math.exp(-1) + 0.5 * math.exp(-2))
 
 
+def test_the_curves_step_by_epochs_and_move_evenly_in_runs_that_are_shorter_than_the_papers():
+    model, images, groups = chain()
+    for epochs, expected in ((20, [0, 0, 0, 1, 1, 1, 2]), (10, [0, 2 / 3, 4 / 3, 2, 8 / 3, 10 / 3, 4])):
+        plan = plan_for(model, images, epochs=epochs, steps=3)
+        gated = Gated(torch.optim.SGD(model.parameters(), lr=0.1), groups, plan, count_layers(model, groups, images), 0)
+        assert [gated._curves(step).epoch for step in range(7)] == pytest.approx(expected)
+        gated.open()
+
+
 class Chain(nn.Module):
     """Three convolutions in a row, the second with groups."""
 
@@ -53,12 +63,13 @@ class Chain(nn.Module):
         self.c3, self.b3 = nn.Conv2d(4, 5, 3, stride=2, padding=1), nn.BatchNorm2d(5)
         self.classifier = nn.Linear(5, 3)
 
-    def forward(self, x, gates=None):
+    def forward(self, x):
+        return self.gated(x, dict.fromkeys(("c1", "c2", "c3")))
+
+    def gated(self, x, gates):
         for k in (1, 2, 3):
-            x = getattr(self, f"b{k}")(getattr(self, f"c{k}")(x))
-            if gates is not None:
-                x = x * gates[f"c{k}"].view(1, -1, 1, 1)
-            x = F.relu(x)
+            x, z = getattr(self, f"b{k}")(getattr(self, f"c{k}")(x)), gates[f"c{k}"]
+            x = F.relu(x if z is None else x * z.view(1, -1, 1, 1))
         return self.classifier(x.mean((2, 3)))
 
 
@@ -130,7 +141,7 @@ def compare_with_explicit_gates(kind="macs"):
     gates = torch.optim.AdamW(psi.values(), lr=0.1, weight_decay=0.0)  # 1e-3 times 28125 / 4 steps, at most .1
     layers = count_layers(reference, channel_groups(reference, images), images)
     for step in range(4):
-        curves = Curves(20 * (step // 2) / 2)
+        curves = Curves(20 * step / 4)
         optimizer.zero_grad()
         F.cross_entropy(model(images), labels).backward()
         optimizer.step()
@@ -139,7 +150,7 @@ def compare_with_explicit_gates(kind="macs"):
         z = {name: curves.heaviside(gate) for name, gate in psi.items()}
         crisp = torch.cat([(z[name] - curves.logistic(gate)).square() for name, gate in psi.items()]).mean()
         share = spent(kind, layers, {name: torch.sigmoid(curves.kappa * (v - 0.5)) for name, v in z.items()})
-        loss = F.cross_entropy(reference(images, z), labels) + 10 * crisp + 30 * (share - 0.4) ** 2
+        loss = F.cross_entropy(reference.gated(images, z), labels) + 10 * crisp + 30 * (share - 0.4) ** 2
         loss.backward()
         weights.step()
         gates.step()

@@ -12,8 +12,9 @@ from nets.train import train
 from nets.training.run_folder import read_json
 from perspective import InputError
 
-DENSE = {"net": "resnet20", "data": "digits", "method": "none", "width": 4, "epochs": 1, "finetune_epochs": 0}
-SHORT = {"net": "resnet20", "data": "digits", "width": 4, "batch_size": 256, "epochs": 3, "finetune_epochs": 0}
+NET = {"net": "vgg16_bn", "data": "digits", "width": 4}  # whose every channel can be removed: a budget is found in few looks
+DENSE = {**NET, "method": "none", "epochs": 1, "finetune_epochs": 0}
+SHORT = {**NET, "batch_size": 256, "epochs": 3, "finetune_epochs": 0}
 PHASED = ("greg1", "greg2", "chipnet", "sap", "bn-scale", "spr-subgradient")
 
 
@@ -29,7 +30,7 @@ def dense(tmp_path_factory):
 
 
 def prune(dense, out, method, **more):
-    return train(new_settings("prune", {**SHORT, "dense": dense, "method": method, "budget": "macs=0.5", **more}), out)
+    return train(new_settings("prune", {**SHORT, "dense": dense, "method": method, "budget": "channels=0.5", **more}), out)
 
 
 def lines(out):
@@ -40,7 +41,7 @@ def lines(out):
 @pytest.mark.parametrize("method", PHASED)
 def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path, monkeypatch):
     whole = prune(dense, tmp_path / "whole", method)
-    assert 0.45 < whole["budget"]["reached"] <= 0.5
+    assert 0.49 < whole["budget"]["reached"] <= 0.5
     assert whole["equality"]["max_abs_logit_difference"] <= 1e-4
     write = nets.training.phase.write_checkpoint
 
@@ -69,7 +70,7 @@ def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path, monkeypatch
 def test_methods_without_a_phase_meet_every_kind_of_budget(method, budget, dense, tmp_path):
     result = prune(dense, tmp_path / "run", method, budget=budget)
     asked = float(budget.partition("=")[2])
-    assert asked - 0.05 < result["budget"]["reached"] <= asked
+    assert asked - 0.03 < result["budget"]["reached"] <= asked
     if method == "lq":
         for form in ("filters", "neurons"):
             assert 0 < result["findings"][form]["measured"] <= result["findings"][form]["bound"]
