@@ -118,7 +118,12 @@ def train(
             lr,
             teacher=teacher_of(run, dense),
         )
-        return finish(run, dense, smaller, bounds={name: r.bound for name, r in prepared.items()})
+        return finish(run, dense, smaller, bounds=_boxes(prepared))
+
+
+def _boxes(prepared: Mapping[str, Any]) -> dict[str, float]:
+    """M by layer, of the methods that have a box (group lasso has none)."""
+    return {name: r.bound for name, r in prepared.items() if r.bound is not None}
 
 
 def _data(settings: Settings) -> Images:
