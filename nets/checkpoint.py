@@ -32,7 +32,8 @@ FILES = ("tensors.safetensors", "state.json")
 class Snapshot:
     """The state after `epoch` whole epochs of `phase`.
 
-    tensors    the network's ("model.NAME"), the optimizer's ("optimizer.INDEX.KEY"), averaged weights ("average.NAME")
+    tensors    the network's ("model.NAME"), the optimizer's ("optimizer.INDEX.KEY"; INDEX "method": what a pruning method
+               keeps), averaged weights ("average.NAME")
     optimizer  the rest of the optimizer's state_dict
     metrics    lines of metrics.jsonl that belong to it
     facts      what earlier phases found (JSON)
@@ -74,13 +75,13 @@ def take(
 def restore(snapshot: Snapshot, model: nn.Module, optimizer: Optimizer, average: Average | None = None) -> None:
     """Put the snapshot into a network, an optimizer and an average of the same shape; InputError where they do not fit."""
     weights = {name.removeprefix("model."): t for name, t in snapshot.tensors.items() if name.startswith("model.")}
-    state: dict[int, dict[str, Any]] = {
-        int(index): dict(entries) for index, entries in snapshot.optimizer["state"].items()
+    state: dict[int | str, dict[str, Any]] = {
+        _key(index): dict(entries) for index, entries in snapshot.optimizer["state"].items()
     }
     for name, tensor in snapshot.tensors.items():
         if name.startswith("optimizer."):
             _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(_key(index), {})[key] = tensor
     try:
         model.load_state_dict(weights)
         optimizer.load_state_dict({**snapshot.optimizer, "state": state})
@@ -91,6 +92,11 @@ def restore(snapshot: Snapshot, model: nn.Module, optimizer: Optimizer, average:
         raise InputError(
             f"the checkpoint does not fit this network ({type(error).__name__}); start the run again"
         ) from error
+
+
+def _key(index: str) -> int | str:
+    """Whose state it is: a parameter's, by number, or a pruning method's."""
+    return int(index) if index.isdigit() else index
 
 
 def write_checkpoint(folder: Path, snapshot: Snapshot) -> Path:

@@ -11,7 +11,7 @@ from nets.latency import compare_latency
 from nets.measure import Measurement, measure
 from perspective.errors import InputError
 
-KINDS = ("macs", "params", "channels", "latency")
+KINDS = ("macs", "params", "channels", "volume", "latency")
 
 
 @final

@@ -14,11 +14,12 @@ from perspective.errors import InputError
 @dataclass(frozen=True)
 class Measurement:
     """macs: multiply-accumulates of convolutions and matrix products for one input; params: numbers that are learned;
-    channels: output channels of all convolutions together."""
+    channels: output channels of all convolutions together; volume: numbers that the convolutions write for one input."""
 
     macs: int
     params: int
     channels: int
+    volume: int
 
 
 def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Measurement:
@@ -30,6 +31,12 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Me
     if not inputs or not inputs[0].dim() or not len(inputs[0]):
         raise InputError("the example inputs are empty; pass a batch of at least one input")
     modes = [(module, module.training) for module in model.modules()]
+    written: list[int] = []
+    handles = [
+        module.register_forward_hook(lambda _, __, output: written.append(output.numel()))
+        for module in model.modules()
+        if isinstance(module, nn.Conv2d)
+    ]
     counter, fast = FlopCounterMode(display=False), torch.backends.mha.get_fastpath_enabled()
     try:
         model.eval()
@@ -40,6 +47,8 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Me
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise InputError(f"the network does not run on the example inputs ({reason}); pass a fitting batch") from error
     finally:
+        for handle in handles:
+            handle.remove()
         torch.backends.mha.set_fastpath_enabled(fast)
         for module, training in modes:
             module.training = training
@@ -47,4 +56,5 @@ def measure(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...]) -> Me
         macs=counter.get_total_flops() // 2 // len(inputs[0]),  # two flops are one multiply-accumulate
         params=sum(p.numel() for p in model.parameters()),
         channels=sum(m.out_channels for m in model.modules() if isinstance(m, nn.Conv2d)),
+        volume=sum(written) // len(inputs[0]),
     )

@@ -1,26 +1,28 @@
 """The flags of `train` and `prune`, each written once: name -> (type, what --help says)."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 OPTIONS: dict[str, tuple[Any, str]] = {
+    "recipe": (str, "a paper's settings for all flags that are left out: spr-cifar, greg2-resnet56 or chipnet-cifar"),
+    "scale_epochs": (float, "factor on all epochs of the recipe (or of the defaults), for example 0.1"),
     "net": (
         str,
         "resnet20 ... resnet110, resnet18_cifar, vgg16_bn, resnet50, mobilenet_v2, vit_b_16, ...: see the README",
     ),
     "data": (str, "digits (bundled), cifar10, cifar100 or imagefolder"),
     "data_dir": (Path, "folder with the official CIFAR files, or with train/ and val/ of class folders"),
-    "method": (str, "none, spr, magnitude, ..."),
+    "method": (str, "none, spr, magnitude, greg1, greg2, chipnet, lq, ...: see the README"),
     "epochs": (int, "epochs of the dense phase, and of the regularised phase"),
     "finetune_epochs": (int, "epochs after removal"),
-    "budget": (str, "macs=0.5, params=0.5, channels=0.5 or latency=0.6: share to keep"),
+    "budget": (str, "macs=0.5, params=0.5, channels=0.5, volume=0.5 or latency=0.6: share to keep"),
     "strength": (float, "lambda of the objective; default: from the budget or the recipe"),
     "growth": (str, "of lambda over the phase: constant, linear, or budget (default where a budget is given)"),
-    "allocation": (str, "of a budget over the layers: even (default), or price (by the channels' own thresholds)"),
+    "allocation": (str, "of a budget over the layers: even (by ranks), price (by scores); default: the method's"),
     "implementation": (str, "of the prox: flat (torch), fused, fused_step (compiled, CPU), or loop (the slow truth)"),
     "coupled": (bool, "groups over additions, depthwise and grouped convolutions and concatenations"),
     "round_to": (int, "a pruned layer keeps a multiple of this many channels"),
@@ -31,7 +33,9 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "optimizer": (str, "sgd, nesterov or adamw"),
     "lr": (float, "first learning rate"),
     "finetune_lr": (float, "first learning rate after removal"),
-    "schedule": (str, "of the learning rate in each phase: cosine, constant or steps"),
+    "schedule": (str, "of the learning rate in each phase: cosine, constant, steps, or for example steps=0.5/0.75:0.2"),
+    "finetune_schedule": (str, "after removal; default: that of --schedule"),
+    "finetune_optimizer": (str, "after removal; default: that of --optimizer"),
     "warmup": (float, "share of a phase in which the learning rate rises"),
     "momentum": (float, "of sgd and nesterov"),
     "weight_decay": (float, "ordinary weight decay"),
@@ -44,6 +48,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "cutout": (int, "pixels of a square blanked out of each training image; 0 = off"),
     "calibration": (int, "layerwise: training images the layers are fitted to"),
     "layer_seconds": (float, "layerwise: time limit of the exact solver for each layer"),
+    "norm": (str, "magnitude: l1 or l2 norm of a channel"),
+    "masks": (Path, "masks: file of another run's channels, RUN/masks.json"),
     "bn_batches": (int, "training batches that measure batch normalisation again after removal"),
     "width": (int, "channels of the first stage (CIFAR ResNets)"),
     "shortcut": (str, "A (subsample and pad) or B (1x1 convolution) (CIFAR ResNets)"),
@@ -56,14 +62,20 @@ OPTIONS: dict[str, tuple[Any, str]] = {
 }
 
 
-def with_options(function: Callable[..., None], swept: bool = False) -> Callable[..., None]:
-    """`function(..., **given)` as a command with every flag of OPTIONS; flags that are left out arrive as None.
+def with_options(
+    function: Callable[..., None], swept: bool = False, without: Collection[str] = ()
+) -> Callable[..., None]:
+    """`function(..., **given)` as a command with every flag of OPTIONS that it has not itself, but for those of `without`;
+    flags that are left out arrive as None.
 
     swept: flags arrive as they were written, so that one may hold a list of values (but for those without a value).
     """
     own = [p for p in inspect.signature(function).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    left_out = {p.name for p in own} | set(without)
     shared = [
-        _parameter(name, str if swept and kind is not bool else kind, text) for name, (kind, text) in OPTIONS.items()
+        _parameter(name, str if swept and kind is not bool else kind, text)
+        for name, (kind, text) in OPTIONS.items()
+        if name not in left_out
     ]
     function.__signature__ = inspect.Signature([*own, *shared])
     function.__annotations__ = {p.name: p.annotation for p in (*own, *shared)}

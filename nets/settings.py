@@ -14,7 +14,8 @@ from typing import Any, Literal, final
 from nets.gauge import Budget, parse_budget
 from nets.limits import Limits
 from nets.networks import ALL as NETS
-from nets.training.schedule import SHAPES, Schedule, Shape
+from nets.recipes import recipe_settings, scaled
+from nets.training.schedule import Schedule, parse_schedule
 from perspective.errors import InputError
 
 
@@ -51,9 +52,10 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "device": ("cpu", "cuda"),
     "shortcut": ("A", "B"),
     "optimizer": ("sgd", "nesterov", "adamw"),
-    "schedule": SHAPES,
+    "finetune_optimizer": ("sgd", "nesterov", "adamw"),
     "growth": ("constant", "linear", "budget"),
     "allocation": ("even", "price"),
+    "norm": ("l1", "l2"),
     "implementation": ("loop", "flat", "fused", "fused_step"),
 }
 AT_LEAST = {
@@ -71,17 +73,21 @@ class Settings:
     dense       run folder of an ordinary training or weights file that stands for the dense phase, or None
     strength    the lambda of the objective; None: from the budget, or else from the recipe's shrinkage
     growth      of lambda over the regularised phase: constant, linear from 0 to twice, or as the budget asks (budget)
-    budget      share of macs, params, channels or latency to keep, or None
+    budget      share of macs, params, channels, volume or latency to keep, or None
     implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own
-    allocation  of a budget over the layers: even (the same share of each), or price (by each channel's own threshold)
+    allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), or the method's
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
     round_to    channels of a pruned layer are a multiple of it; floor: share of its channels a layer keeps at least
     exclude     comma separated patterns of layer names that are left whole
+    schedule    of the rate in each phase (training/schedule.py); finetune_schedule, finetune_optimizer: None for the same
     warmup      share of a phase in which the rate rises; clip: largest gradient norm or None
     accumulate  parts a batch is computed in; ema: decay of the averaged weights (dense and fine-tuning), 0 = off
     distill     share of the loss taken by the dense network's answers, in the phases after the dense one
+    norm        magnitude: of a channel, l1 or l2; masks: file of another run's channels, for method masks
     calibration, layer_seconds  of method layerwise: training images, and the exact solver's limit for each layer
     bn_batches  training batches that measure batch normalisation again after removal; None: 50 without fine-tuning
+    recipe, scale_epochs  the paper's recipe that filled in what was not given, and the factor on its epochs (both done by
+                `new_settings`: epochs, strength and all the rest stand here as they are used)
     """
 
     command: Literal["train", "prune"]
@@ -109,7 +115,9 @@ class Settings:
     optimizer: Literal["sgd", "nesterov", "adamw"] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Shape = "cosine"
+    schedule: str = "cosine"
+    finetune_schedule: str | None = None
+    finetune_optimizer: Literal["sgd", "nesterov", "adamw"] | None = None
     warmup: float = 0.0
     label_smoothing: float = 0.0
     clip: float | None = None
@@ -119,6 +127,8 @@ class Settings:
     cutout: int = 0
     calibration: int = 2000
     layer_seconds: float = 30.0
+    norm: Literal["l1", "l2"] = "l2"
+    masks: str | None = None
     bn_batches: int | None = None
     width: int | None = None
     shortcut: Literal["A", "B"] | None = None
@@ -128,6 +138,8 @@ class Settings:
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["cpu", "cuda"] = "cpu"
     tensorboard: bool = False
+    recipe: str | None = None
+    scale_epochs: float = 1.0
 
     def __post_init__(self) -> None:
         for name, choices in CHOICES.items():
@@ -137,10 +149,12 @@ class Settings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise InputError(f"{flag(name)} is {value}; it must be at least {least}")
-        for name in ("lr", "finetune_lr", "clip", "layer_seconds"):
+        for name in ("lr", "finetune_lr", "clip", "layer_seconds", "scale_epochs"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{flag(name)} is {value}; it must be positive and finite")
+        for phase in ("regularise", "finetune"):
+            self.rates(self.lr, phase)
         for name in SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} is {getattr(self, name)}; it must be at least 0 and less than 1")
@@ -172,23 +186,30 @@ class Settings:
         excluded = () if self.exclude is None else tuple(p.strip() for p in self.exclude.split(",") if p.strip())
         return Limits(self.floor, self.round_to, excluded)
 
-    def rates(self, lr: float) -> Schedule:
+    def rates(self, lr: float, phase: str = "regularise") -> Schedule:
         """The schedule of a phase that starts with `lr`."""
-        return Schedule(lr, self.schedule, self.warmup)
+        own = self.finetune_schedule if phase == "finetune" else None
+        return parse_schedule(own or self.schedule, lr, self.warmup)
+
+    def optimizer_of(self, phase: str) -> str:
+        """The optimizer's name in a phase."""
+        return (self.finetune_optimizer if phase == "finetune" else None) or self.optimizer
 
 
-_OPTIONAL = ("shortcut", "growth", "allocation")
+_OPTIONAL = ("shortcut", "growth", "allocation", "finetune_optimizer")
 
 
 def new_settings(command: Literal["train", "prune"], given: Mapping[str, Any]) -> Settings:
-    """The given settings, the rest from the recipe of the data set; unknown data raise InputError."""
+    """The given settings, the rest from the paper's recipe if one is named, and then from that of the data set, epochs
+    scaled; unknown data raise InputError."""
+    given = {**recipe_settings(given), **given}
     if given["data"] not in RECIPES:
         raise InputError(f"unknown data {given['data']!r}; choose one of {', '.join(RECIPES)}")
-    recipe = RECIPES[given["data"]]
+    recipe, scale = RECIPES[given["data"]], given.get("scale_epochs", 1.0)
     lr = (0.1 if command == "train" else 0.02) * (0.01 if given.get("optimizer") == "adamw" else 1)
     filled = {
-        "epochs": recipe.epochs,
-        "finetune_epochs": 0 if given["method"] == "layerwise" else recipe.finetune_epochs,
+        "epochs": scaled(recipe.epochs, scale),
+        "finetune_epochs": 0 if given["method"] == "layerwise" else scaled(recipe.finetune_epochs, scale),
         "batch_size": recipe.batch_size,
         "alpha": recipe.alpha,
         "weight_decay": recipe.weight_decay,

@@ -5,6 +5,7 @@ Read `train` from top to bottom. Phases that a checkpoint has passed are taken f
 
 import copy
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nets.budget import (
     Gauge,
@@ -26,6 +27,7 @@ from nets.groups import ChannelGroups, channel_groups
 from nets.limits import select
 from nets.measure import measure
 from nets.methods import Layerwise, Method, choose_method
+from nets.methods.masks import write_masks
 from nets.removal import remove_channels
 from nets.saving import describe, rebuild
 from nets.settings import RECIPES, Settings, as_json
@@ -95,18 +97,33 @@ def train(
         else:
             model = copy.deepcopy(dense) if settings.command == "prune" else fresh_network(settings, data, "regularise")
             model = placed(model, settings, device)
+            optimizer = None
             if method.regularises:
-                regularise(run, method, model, dense, (whole, whole_groups), prepared)
-            smaller = _remove(run, method, on_cpu(model, prunable_groups(run, model)), whole, prepared)
+                optimizer = regularise(run, method, model, dense, (whole, whole_groups), prepared)
+            groups = prunable_groups(run, model)
+            scores = method.conclude(optimizer, groups, prepared)
+            smaller = _remove(run, method, on_cpu(model, groups), whole, scores)
 
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
         epochs, lr = _finetuning(run, method)
         groups = channel_groups(smaller, data.example_inputs)
         train_phase(
-            run, "finetune", smaller, run.optimizer(smaller, lr), groups, epochs, lr, teacher=teacher_of(run, dense)
+            run,
+            "finetune",
+            smaller,
+            run.optimizer(smaller, lr, "finetune"),
+            groups,
+            epochs,
+            lr,
+            teacher=teacher_of(run, dense),
         )
-        return finish(run, dense, smaller, bounds={name: r.bound for name, r in prepared.items()})
+        return finish(run, dense, smaller, bounds=_boxes(prepared))
+
+
+def _boxes(prepared: Mapping[str, Any]) -> dict[str, float]:
+    """M by layer, of the methods that have a box (group lasso has none)."""
+    return {name: r.bound for name, r in prepared.items() if r.bound is not None}
 
 
 def _data(settings: Settings) -> Images:
@@ -118,12 +135,14 @@ def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:
     """The smaller network of a method that prunes by training images alone; a resumed run goes on behind the last layer."""
     settings = run.settings
     assert settings.budget_asked is not None  # refused at the start otherwise
+    start = time.perf_counter()
     images = run.data.training_images(min(settings.calibration, len(run.data.train)), settings.seed).cpu()
     found = method.prune(
         *(whole, images, settings.budget_asked, run.data.example_inputs.cpu(), settings.seed),
         progress=run.bars.say,
         folder=run.out / "calibration" if run.ranks.is_main else None,
     )
+    run.facts["calibrate_seconds"] = time.perf_counter() - start
     run.facts["difference"] = found.difference
     run.facts["layers"] = channels_by_layer(channel_groups(whole, run.data.example_inputs.cpu()), found.model)
     run.facts["shape"] = describe(found.model)
@@ -132,19 +151,23 @@ def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:
 
 
 def _remove(
-    run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, prepared: Mapping[str, Any]
+    run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, scores: Mapping[str, Tensor]
 ) -> nn.Module:
     """Zero what the budget still asks for, then take every zero channel out; the largest change of a logit is checked."""
     (model, groups), settings, example = pruned, run.settings, run.data.example_inputs.cpu()
     if settings.budget_asked is not None:
         gauge = Gauge(settings.budget_asked, whole, example)
-        scores = allocated(settings, method.scores(groups, prepared))
-        taken = taken_by_budget(run, (model, groups), gauge, scores)
+        taken = taken_by_budget(run, (model, groups), gauge, allocated(settings, method, scores))
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
     if not any(groups.surviving().values()):
-        used = f"strength {run.facts.get('strength', 0):.4g}"
-        raise CheckFailed(f"{used} removed every channel of the network; start again with a smaller --strength")
+        raise CheckFailed(
+            f"method {method.name} (strength {run.facts.get('strength')}) removed every channel of the network; start again with "
+            "a smaller --strength"
+        )
+    if run.ranks.is_main:
+        write_masks(run.out / "masks.json", groups)
+    run.facts["findings"] = method.findings(whole, model, example)
     smaller, difference = remove_channels(model, example)
     if not difference <= TOLERANCE:
         raise CheckFailed(
@@ -196,7 +219,7 @@ def _finetuning(run: Run, method: Method) -> tuple[int, float]:
 def _refuse_contradictions(settings: Settings, method: Method) -> None:
     if not method.prunes and (settings.command == "prune" or settings.budget is not None):
         raise InputError("method none prunes nothing; choose another --method, or train without --budget")
-    if method.prunes and not method.regularises and settings.budget is None:
+    if method.prunes and not method.makes_zeros and settings.budget is None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )

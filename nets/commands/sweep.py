@@ -1,8 +1,6 @@
 """The command `perspective sweep`: a grid of trainings, some at a time, and one table of what came out."""
 
 import json
-import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -32,46 +30,25 @@ def _sweep(
     """
     from nets.reports.compare import compare_runs
     from nets.reports.compare_report import comparison_table, write_comparison
-    from nets.sweeps.cells import Outcome, Plan, run_cells
+    from nets.sweeps.cells import Plan, make_folders, run_cells, teller
     from nets.sweeps.grid import lay_out
+    from nets.sweeps.places import count_jobs, device_flag, parse_devices
 
     source = _source(command, run, dense, weights)
     if source is not None and not source[1].exists():  # before any cell: all of them would say so
         raise InputError(f"there is nothing at {source[1]}; give the run folder or weights file of a trained network")
-    found = _devices(devices)
-    if found is not None:
-        if given.get("device") is not None:
-            raise InputError("give --device or --devices, not both")
-        given["device"] = "cpu" if found == ("cpu",) else "cuda"
+    found = parse_devices(devices)
+    given["device"] = device_flag(found, given.get("device"))
     cells = lay_out("train" if command == "train" else "prune", given, None if source is None else source[1])
-    default = len(os.sched_getaffinity(0)) if found in (None, ("cpu",)) else len(found)
-    if jobs is not None and jobs < 1:
-        raise InputError(f"--jobs is {jobs}; it must be at least 1")
-    plan = Plan(out, () if source is None else source[0], min(jobs or default, len(cells)), found)
+    plan = Plan(out, () if source is None else source[0], count_jobs(jobs, found, cells), found)
+    make_folders(cells, out)
     try:
-        for cell in cells:
-            (out / cell.name).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"the folder {out} cannot be written ({error.strerror}); choose another --out") from error
-
-    told: list[str] = []
-
-    def tell(outcome: Outcome) -> None:
-        told.append(outcome.cell.name)
-        end = outcome.sentence or ("done" if outcome.ran else "done before")
-        typer.echo(f"[{len(told)}/{len(cells)}] {outcome.cell.name}: {end}", err=True)
-
-    try:
-        outcomes = run_cells(cells, plan, tell)
+        outcomes = run_cells(cells, plan, teller(len(cells)))
     except KeyboardInterrupt:
         typer.echo("interrupted; start the same sweep again to go on", err=True)
         raise typer.Exit(130) from None
-    comparison = compare_runs([out / cell.name for cell in cells])
-    rows = zip(comparison.rows, outcomes, strict=True)
-    comparison = replace(
-        comparison,
-        rows=tuple(replace(r, status="broken", note=o.sentence) if o.sentence else r for r, o in rows),
-    )
+    failures = {out / outcome.cell.name: outcome.sentence for outcome in outcomes if outcome.sentence}
+    comparison = compare_runs([out / cell.name for cell in cells], failures)
     page = write_comparison(comparison, out)
     if as_json:
         named = [
@@ -103,13 +80,3 @@ def _source(
     if dense is not None or (run is None) == (weights is None):
         raise InputError("sweep prune needs a trained network: give a run folder, or --weights FILE")
     return ((str(run),), run) if run is not None else (("--weights", str(weights)), Path(str(weights)))
-
-
-def _devices(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    devices = tuple(word.strip() for word in text.split(","))
-    gpus = all(word.startswith("cuda:") and word[5:].isdigit() for word in devices)
-    if devices != ("cpu",) and not (gpus and len(set(devices)) == len(devices)):
-        raise InputError(f"--devices {text!r} is not cpu or a list of different GPUs such as cuda:0,cuda:1")
-    return devices

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from nets.options import with_options
+from nets.recipes import choose_recipe
 from nets.settings import Settings, new_settings, same_settings
 from nets.training.run_folder import read_json
 from perspective.errors import InputError
@@ -36,7 +37,7 @@ def train(
     **given: Any,
 ) -> None:
     """Train a network, dense (--method none) or pruned while it trains; writes the run folder --out."""
-    defaults = {"net": "resnet20", "data": "digits", "method": "spr"}
+    defaults = {} if given["recipe"] else {"net": "resnet20", "data": "digits", "method": "spr"}
     _run("train", {**given, "dense": dense}, defaults, out, resume, as_json)
 
 
@@ -53,12 +54,13 @@ def prune(
     if run is not None and weights is not None:
         raise InputError("give a run folder or --weights, not both")
     given["dense"] = run if weights is None else weights
-    defaults: dict[str, Any] = {"method": "spr"}
+    recipe = {} if given["recipe"] is None else choose_recipe(given["recipe"]).settings()
+    defaults: dict[str, Any] = {} if recipe else {"method": "spr"}
     if run is not None and not resume:
         # the network's shape and its data are the trained run's, unless said otherwise
         config = read_json(run / "config.json")
         defaults |= {name: config[name] for name in SHAPE if config.get(name) is not None}
-    elif not resume and None in (weights, given["net"], given["data"]):
+    elif not resume and None in (weights, given["net"] or recipe.get("net"), given["data"] or recipe.get("data")):
         raise InputError("give a run folder, or all of --weights FILE, --net and --data")
     _run("prune", given, defaults, out, resume, as_json)
 
@@ -122,6 +124,9 @@ def summary(result: dict[str, Any], out: Path) -> str:
             f"{'left':<8}{'':>14}{left['macs'] / whole['macs']:>14.1%}{left['params'] / whole['params']:>12.1%}"
         )
         rows.append(f"removal changed the logits by at most {result['equality']['max_abs_logit_difference']:.2g}")
+    recipe = result.get("recipe")
+    if recipe is not None:
+        rows += [f"{recipe['name'] or 'defaults'}: {sentence}" for sentence in recipe["told"]]
     return "\n".join([*rows, f"report: {out / 'report.html'}"])
 
 

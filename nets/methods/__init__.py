@@ -4,15 +4,39 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from nets.methods.bn_scale import BNScale
+from nets.methods.chipnet import ChipNet
+from nets.methods.greg1 import GReg1
+from nets.methods.greg2 import GReg2
 from nets.methods.group_lasso import GroupLasso
 from nets.methods.layerwise import Layerwise
+from nets.methods.lq import LQ
 from nets.methods.magnitude import Magnitude
+from nets.methods.masks import Masks
 from nets.methods.method import Method
 from nets.methods.none import NoPruning
+from nets.methods.random import Random
+from nets.methods.sap import SAP
 from nets.methods.spr import SPR
+from nets.methods.spr_subgradient import SPRSubgradient
 from perspective.errors import InputError
 
-ALL: tuple[type[Method], ...] = (NoPruning, SPR, GroupLasso, Magnitude, Layerwise)
+ALL: tuple[type[Method], ...] = (
+    NoPruning,
+    SPR,
+    SPRSubgradient,
+    GroupLasso,
+    GReg1,
+    GReg2,
+    ChipNet,
+    LQ,
+    SAP,
+    BNScale,
+    Magnitude,
+    Layerwise,
+    Random,
+    Masks,
+)
 
 
 def choose_method(name: str, options: Mapping[str, Any]) -> Method:

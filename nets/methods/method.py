@@ -1,36 +1,59 @@
-"""What a pruning method says to a run: three questions, asked in this order. A new method is one file and one line
-in `ALL`."""
+"""What a pruning method says to a run: few questions, asked in this order. A new method is one file and one line in `ALL`."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
+from nets.methods.phase_plan import PhasePlan
 
 
 class Method(ABC):
-    """Abstract. `name` is what --method takes; `regularises`: is there a phase of training under a penalty before
-    removal?"""
+    """Abstract. `name` is what --method takes; the other class variables say what a run may expect of it.
+
+    regularises   is there a phase of training under it before removal?
+    follows       its optimizer is a `Proximal`, whose prices may follow a budget epoch by epoch
+    makes_zeros   does it leave channels at zero by itself? The others need a budget, which takes the lowest scores
+    allocation    how its scores compare between layers unless the run says: "even" (ranks in each layer) or "price" (as they are)
+    calibrates    prunes by calibration images, without training and without scores
+    """
 
     name: ClassVar[str]
     regularises: ClassVar[bool]
     prunes: ClassVar[bool] = True
-    calibrates: ClassVar[bool] = False  # prunes by calibration images, without training and without scores
+    follows: ClassVar[bool] = False
+    makes_zeros: ClassVar[bool] = False
+    allocation: ClassVar[Literal["even", "price"]] = "even"
+    calibrates: ClassVar[bool] = False
 
     def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """What the method needs for each layer, from the rows (channels, n) of the ordinarily trained network: nothing."""
         return {}
 
     def wrap(
-        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
+        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], plan: PhasePlan
     ) -> Optimizer:
-        """The optimizer of the regularised phase: the plain one, for a method without such a phase."""
+        """The optimizer of the regularised phase, with all that the method does at its steps (`nets.methods.stepping`): the
+        plain one, for a method without such a phase. Called before the network has moved, also in a resumed run, which puts the
+        optimizer's state and the network's weights back afterwards."""
         return optimizer
 
     @abstractmethod
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         """Per layer (channels,), float64 on the CPU: the lower, the sooner a budget takes the channel; zero
         channels score 0."""
+
+    def conclude(
+        self, optimizer: Optimizer | None, groups: ChannelGroups, prepared: Mapping[str, Any]
+    ) -> dict[str, Tensor]:
+        """Called once before the budget takes its channels: may write the network's final weights; returns the scores to go by.
+        optimizer: the regularised phase's, None where there was none."""
+        return self.scores(groups, prepared)
+
+    def findings(self, dense: nn.Module, masked: nn.Module, example: Tensor) -> dict[str, Any]:
+        """JSON facts for result.json, from the dense network and the one whose channels have just been zeroed: none.
+        Networks and example images (batch, ...) on the CPU."""
+        return {}

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
+from nets.methods.phase_plan import PhasePlan
 from nets.optimizer import Implementation, Proximal
 
 
@@ -24,12 +25,14 @@ class ProximalMethod(Method):
     implementation: Implementation = "flat"
 
     regularises: ClassVar[bool] = True
+    follows: ClassVar[bool] = True
+    makes_zeros: ClassVar[bool] = True
 
     def wrap(
-        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], strength: float
+        self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], plan: PhasePlan
     ) -> Optimizer:
         """The optimizer's step, then the prox of every group."""
-        return Proximal(optimizer, groups, prepared, strength, self.implementation)
+        return Proximal(optimizer, groups, prepared, plan.strength, self.implementation)
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         """T_g N / n_g: the accumulated lr * strength at which one prox alone would make the channel zero, where T_g is the T

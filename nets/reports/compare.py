@@ -58,8 +58,11 @@ class Comparison:
         return json.loads(json.dumps(asdict(self), allow_nan=False))
 
 
-def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> Comparison:
-    """Read the run folders. InputError where one is no folder or is given twice."""
+def compare_runs(
+    runs: Sequence[str | os.PathLike[str]], failures: Mapping[str | os.PathLike[str], str] | None = None
+) -> Comparison:
+    """Read the run folders. failures: those that failed and why; each is a broken row and in no mean. InputError where one is
+    no folder or is given twice."""
     folders = [Path(run) for run in runs]
     if not folders:
         raise InputError("there is nothing to compare; give at least one run folder")
@@ -68,11 +71,14 @@ def compare_runs(runs: Sequence[str | os.PathLike[str]]) -> Comparison:
             raise InputError(f"there is no run folder {folder}; give folders that perspective train or prune wrote")
         if folder.resolve() in [earlier.resolve() for earlier in folders[:place]]:
             raise InputError(f"{folder} is given twice, which would count its seed twice; give every run once")
+    failed = {Path(run): sentence for run, sentence in (failures or {}).items()}
     rows: list[Row] = []
     alike: list[tuple[dict[str, Any], list[int]]] = []  # settings without the seed, and the rows that share them
     for place, folder in enumerate(folders):
         row, recipe = read_row(folder)
-        if recipe is not None:
+        if folder in failed:
+            row = replace(row, status="broken", note=failed[folder])
+        elif recipe is not None:
             places = next((there for known, there in alike if known == recipe), None)
             twin = next((rows[k].run for k in places or () if rows[k].seed == row.seed), None)
             if places is None:

@@ -1,8 +1,9 @@
 """compare.html: the runs of a comparison in one table, means over seeds, and accuracy against MACs with the front marked."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from nets.reports.compare import Comparison, Group, Spread
 from nets.reports.compare_row import Row
@@ -15,8 +16,17 @@ COLORS = (BLUE, ORANGE, GREEN, PURPLE)
 MARKS = "osD^vP"
 
 
-def write_comparison(comparison: Comparison, out: Path) -> Path:
-    """Write OUT/compare.json and OUT/compare.html; returns the page's path. InputError where OUT cannot be written."""
+def write_comparison(
+    comparison: Comparison,
+    out: Path,
+    told: Sequence[str] = (),
+    commands: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write OUT/compare.json and OUT/compare.html; returns the page's path. InputError where OUT cannot be written.
+
+    told: sentences about how the runs were made; commands: by run, what repeats it; more: what compare.json holds besides.
+    """
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
@@ -29,10 +39,12 @@ def write_comparison(comparison: Comparison, out: Path) -> Path:
         repeated=any(len(group.seeds) > 1 for group in comparison.groups),
         pictures=[front_picture(comparison, data) for data in sources],
         label=label,
+        told=told,
+        commands=commands or {},
     )
     try:
         out.mkdir(parents=True, exist_ok=True)
-        write_json(out / "compare.json", comparison.as_json())
+        write_json(out / "compare.json", {**comparison.as_json(), **(more or {})})
     except OSError as error:
         raise InputError(f"cannot write {out / 'compare.json'} ({error.strerror}); choose another --out") from error
     write_text(out / "compare.html", page)

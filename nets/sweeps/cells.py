@@ -5,6 +5,7 @@ goes to FOLDER.log beside its run folder; while it lives that file is locked, so
 """
 
 import fcntl
+import itertools
 import os
 import queue
 import signal
@@ -52,6 +53,26 @@ class Plan:
     def threads(self) -> int:
         """A job's share of the cores."""
         return max(1, len(os.sched_getaffinity(0)) // self.jobs)
+
+
+def make_folders(cells: Sequence[Cell], out: Path) -> None:
+    """A run folder for each cell; InputError where they cannot be written."""
+    try:
+        for cell in cells:
+            (out / cell.name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"the folder {out} cannot be written ({error.strerror}); choose another --out") from error
+
+
+def teller(count: int) -> Callable[[Outcome], None]:
+    """One line on standard error for each of `count` cells that ends."""
+    numbers = itertools.count(1)
+
+    def tell(outcome: Outcome) -> None:
+        end = outcome.sentence or ("done" if outcome.ran else "done before")
+        print(f"[{next(numbers)}/{count}] {outcome.cell.name}: {end}", file=sys.stderr)
+
+    return tell
 
 
 def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]) -> list[Outcome]:

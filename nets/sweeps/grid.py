@@ -28,16 +28,18 @@ class Cell:
     name     of its run folder: the axes' values
     axes     the swept flags and their values, as they were written
     settings what config.json is to hold: all flags that were given, and `dense` (a run folder or weights file) if any
+    source   command-line words for its dense network, where cells have different ones; None: as the plan says for all
     """
 
     name: str
     command: Command
     axes: Mapping[str, str]
     settings: Mapping[str, Any]
+    source: tuple[str, ...] | None = None
 
     def arguments(self, source: tuple[str, ...], folder: Path, resume: bool) -> list[str]:
         """The command line of this cell after `perspective`; source: how `dense` is said there."""
-        words = [self.command, *source]
+        words = [self.command, *(source if self.source is None else self.source)]
         for name, value in self.settings.items():
             if name == "dense" or value is False:
                 continue

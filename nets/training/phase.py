@@ -51,24 +51,25 @@ class Run:
         """Is the checkpoint of a later phase than this one?"""
         return self.snapshot is not None and PHASES.index(self.snapshot.phase) > PHASES.index(phase)
 
-    def optimizer(self, model: nn.Module, lr: float) -> Optimizer:
-        """The caller's own optimizer, or the one the settings name, on every parameter."""
+    def optimizer(self, model: nn.Module, lr: float, phase: str = "regularise") -> Optimizer:
+        """The caller's own optimizer, or the one the settings name for the phase, on every parameter."""
         if self.make_optimizer is not None:
             return self.make_optimizer(model.parameters(), lr)
-        return plain_optimizer(model, self.settings, lr)
+        return plain_optimizer(model, self.settings, lr, phase)
 
 
-def plain_optimizer(model: nn.Module, settings: Settings, lr: float) -> Optimizer:
+def plain_optimizer(model: nn.Module, settings: Settings, lr: float, phase: str = "regularise") -> Optimizer:
     """The optimizer asked for, on every parameter: SGD with momentum and weight decay (as the SPR authors train),
     Nesterov's, or AdamW."""
-    if settings.optimizer == "adamw":
+    name = settings.optimizer_of(phase)
+    if name == "adamw":
         return AdamW(model.parameters(), lr=lr, weight_decay=settings.weight_decay)
     return SGD(
         model.parameters(),
         lr=lr,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        nesterov=settings.optimizer == "nesterov",
+        nesterov=name == "nesterov",
     )
 
 
@@ -95,7 +96,7 @@ def train_phase(
     settings, done = run.settings, 0
     averaged = settings.ema > 0 and phase != "regularise" and epochs > 0
     task = Task(
-        phase, epochs, settings.rates(lr), run.ranks, teacher, Average(model, settings.ema) if averaged else None
+        phase, epochs, settings.rates(lr, phase), run.ranks, teacher, Average(model, settings.ema) if averaged else None
     )
     if run.snapshot is not None and run.snapshot.phase == phase:
         restore(run.snapshot, model, optimizer, task.average)

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from nets.budget import Budget, Gauge, channels_for_budget, even, share_left
 from nets.datasets.batches import steps_per_epoch
 from nets.groups import ChannelGroups, channel_groups
 from nets.limits import select
 from nets.methods import Method
+from nets.methods.phase_plan import PhasePlan
 from nets.optimizer import Proximal
 from nets.settings import RECIPES, Settings
 from nets.training.controller import Controller
@@ -27,28 +29,33 @@ def regularise(
     dense: nn.Module,
     whole: tuple[nn.Module, ChannelGroups],
     prepared: Mapping[str, Any],
-) -> None:
-    """The phase under the penalty: lambda constant or rising, until its epochs are over or the budget is met."""
+) -> Optimizer:
+    """The phase under the method: until its epochs are over or the budget is met. Returns the method's optimizer."""
     settings, budget, example = run.settings, run.settings.budget_asked, run.data.example_inputs.cpu()
     groups = prunable_groups(run, model)
     strength, targets = _strength(run, method, whole, prepared)
-    optimizer = method.wrap(run.optimizer(model, settings.lr), groups, prepared, strength)
     steps = steps_per_epoch(run.data, settings.batch_size)
     schedule = settings.rates(settings.lr)
+    asked = None if budget is None else Gauge(budget, whole[0], example)
+
+    def choose(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
+        assert asked is not None  # PhasePlan.budgeted says so first
+        return taken_by_budget(run, on_cpu(model, groups), asked, allocated(settings, method, scores))
+
+    plan = PhasePlan(model, strength, settings.epochs, steps, schedule, asked, choose)
+    optimizer = method.wrap(run.optimizer(model, settings.lr), groups, prepared, plan)
+    strength = run.facts["strength"] = getattr(optimizer, "strength", None)  # before a checkpoint puts a later one back
 
     def set_prices(epoch: int) -> None:
-        if not isinstance(optimizer, Proximal):
-            return
-        if targets is not None:
+        if targets is not None and isinstance(optimizer, Proximal):
             optimizer.prices = Controller(groups, prepared, targets, schedule, settings.epochs, steps).prices(epoch)
-        elif settings.growth == "linear":  # the same total as a constant one
+        elif settings.growth == "linear" and strength is not None:  # the same total as a constant one
             optimizer.strength = strength * linear_growth(schedule, epoch, settings.epochs)
 
     def fits_budget() -> bool:
-        if budget is None or targets is not None:
+        if asked is None or targets is not None:
             return False
-        gauge = Gauge(budget, whole[0], example)
-        return run.ranks.settle(lambda: share_left(*on_cpu(model, groups), gauge, []) <= budget.share)
+        return run.ranks.settle(lambda: share_left(*on_cpu(model, groups), asked, []) <= asked.budget.share)
 
     def count() -> dict[str, float]:
         return {"macs_left": share_left(*on_cpu(model, groups), Gauge(Budget("macs", 1.0), whole[0], example), [])}
@@ -60,14 +67,19 @@ def regularise(
         is_enough=fits_budget,
         count=count,
     )
+    return optimizer
 
 
 def _strength(
     run: Run, method: Method, whole: tuple[nn.Module, ChannelGroups], prepared: Mapping[str, Any]
-) -> tuple[float, dict[str, int] | None]:
+) -> tuple[float | None, dict[str, int] | None]:
     """The lambda asked for; or the one whose shrinkage over the phase brings just the budget's channels to zero, by the
     thresholds of the trained network; or the recipe's. With growth by the budget, 1 and the channels each layer loses."""
     settings, budget = run.settings, run.settings.budget_asked
+    if not method.follows:
+        if settings.growth == "budget":
+            raise InputError(f"method {method.name} has no prices that follow a budget; leave --growth out")
+        return settings.strength, None
     if "strength" in run.facts:
         return run.facts["strength"], run.facts["targets"]
     steps = settings.epochs * steps_per_epoch(run.data, settings.batch_size)
@@ -76,7 +88,7 @@ def _strength(
     if budget is not None and settings.strength is None:
         gauge = Gauge(budget, whole[0], run.data.example_inputs.cpu())
         scores = method.scores(whole[1], prepared)
-        taken = taken_by_budget(run, whole, gauge, allocated(settings, scores))
+        taken = taken_by_budget(run, whole, gauge, allocated(settings, method, scores))
         if settings.growth in (None, "budget"):
             targets = {layer.name: sum(name == layer.name for name, _ in taken) for layer in whole[1].layers}
             strength = 1.0
@@ -100,9 +112,9 @@ def taken_by_budget(
     return [(name, channel) for name, channel in taken]
 
 
-def allocated(settings: Settings, scores: dict[str, Tensor]) -> dict[str, Tensor]:
-    """How a budget compares channels of different layers."""
-    return scores if settings.allocation == "price" else even(scores)
+def allocated(settings: Settings, method: Method, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """How a budget compares channels of different layers: as asked for, or as the method's scores are meant."""
+    return dict(scores) if (settings.allocation or method.allocation) == "price" else even(scores)
 
 
 def prunable_groups(run: Run, model: nn.Module) -> ChannelGroups:

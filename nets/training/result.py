@@ -10,8 +10,10 @@ from nets.datasets.images import Images
 from nets.gauge import Budget, Gauge
 from nets.groups import ChannelGroups, channel_groups
 from nets.measure import measure
+from nets.recipes import describe_recipe
 from nets.report import write_report
 from nets.saving import save_model
+from nets.settings import as_json
 from nets.training.evaluate import accuracy
 from nets.training.phase import Run
 from nets.training.run_folder import read_json, write_json
@@ -36,6 +38,7 @@ def finish(
     gauge = Gauge(budget or Budget("macs", 1.0), dense, data.example_inputs)
     lines = [line for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines() if line]
     result = {
+        "recipe": describe_recipe(as_json(settings)),
         "net": settings.net,
         "data": settings.data,
         "method": settings.method,
@@ -52,10 +55,11 @@ def finish(
         "bounds": bounds or {},
         "zeroed_by_budget": run.facts.get("zeroed_by_budget", 0),
         "choices": run.facts.get("choices", []),
+        "findings": run.facts.get("findings", {}),
         "zero_channels_left": run.facts.get("stuck", 0),
         "layers": run.facts.get("layers") or channels_by_layer(channel_groups(final, data.example_inputs), final),
         "validation_accuracy": sizes["pruned"]["validation_accuracy"],
-        "seconds": _seconds(lines),
+        "seconds": _seconds(lines, run.facts.get("calibrate_seconds")),
         "environment": read_json(out / "config.json")["environment"],
     }
     write_json(out / "result.json", result)
@@ -83,8 +87,9 @@ def _figures(model: nn.Module, data: Images) -> dict[str, float]:
     }
 
 
-def _seconds(lines: list[str]) -> dict[str, float]:
-    seconds: dict[str, float] = {}
+def _seconds(lines: list[str], calibrate: float | None) -> dict[str, float]:
+    """By phase, and their sum. calibrate: of choosing channels without training (since the last interruption), or None."""
+    seconds: dict[str, float] = {} if calibrate is None else {"calibrate": calibrate}
     for line in map(json.loads, lines):
         seconds[line["phase"]] = seconds.get(line["phase"], 0.0) + line["seconds"]
     return {**seconds, "total": sum(seconds.values())}

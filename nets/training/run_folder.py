@@ -14,13 +14,15 @@ import torch
 
 from perspective.errors import InputError
 
+COMMAND = "command.txt"  # of `compare`: what runs this cell alone
 BEFOREHAND = {
     "derivation.md",
     "bound_chain.json",
-}  # of `derive` and `verify`, for the report: they may lie there already
+    COMMAND,
+}  # they may lie there already; the first two are for the report
 
 
-TEMPORARY = ("probe", "config.json", "metrics.jsonl", "result.json", "report.html", "dense", "model")
+TEMPORARY = ("probe", "config.json", "metrics.jsonl", "masks.json", "result.json", "report.html", "dense", "model")
 
 
 def clear_left_over(out: Path) -> None:

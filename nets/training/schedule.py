@@ -6,6 +6,7 @@ steps, is known before it starts.
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, final
 
 from perspective.errors import InputError
@@ -19,11 +20,16 @@ STEPS_AT, STEPS_BY = (0.5, 0.75, 0.9), 0.1  # shares of the phase, as in the Res
 @final
 @dataclass(frozen=True)
 class Schedule:
-    """lr: rate at the start; shape: how it falls; warmup: share of the phase, [0, 1), in which it rises linearly to lr."""
+    """lr: rate at the start; shape: how it falls; warmup: share of the phase, [0, 1), in which it rises linearly to lr.
+
+    steps_at, steps_by  of shape "steps": shares of the phase (behind the warm-up) at which the rate is multiplied by steps_by
+    """
 
     lr: float
     shape: Shape = "cosine"
     warmup: float = 0.0
+    steps_at: tuple[float, ...] = STEPS_AT
+    steps_by: float = STEPS_BY
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -32,6 +38,10 @@ class Schedule:
             raise InputError(f"unknown schedule {self.shape!r}; choose one of {', '.join(SHAPES)}")
         if not 0 <= self.warmup < 1:
             raise InputError(f"the warm-up takes {self.warmup:g} of the phase; it must be at least 0 and less than 1")
+        if not self.steps_at or not all(a < b for a, b in pairwise((0.0, *self.steps_at, 1.0))):
+            raise InputError(f"the rate falls at {self.steps_at} of the phase; give rising shares between 0 and 1")
+        if not 0 < self.steps_by < 1:
+            raise InputError(f"a step multiplies the rate by {self.steps_by:g}; give a number between 0 and 1")
 
     def rate(self, step: int, steps: int) -> float:
         """The rate at step 0 .. steps - 1 of a phase of that many steps."""
@@ -42,12 +52,31 @@ class Schedule:
         if self.shape == "constant":
             return self.lr
         if self.shape == "steps":
-            return self.lr * STEPS_BY ** sum(done >= at for at in STEPS_AT)
+            return self.lr * self.steps_by ** sum(done >= at for at in self.steps_at)
         return self.lr * (END + (1 - END) * (1 + math.cos(math.pi * done)) / 2)
 
     def total(self, first: int, last: int, steps: int) -> float:
         """Sum of the rates of the steps first .. last - 1: with a strength of 1, how far the prox can shrink in them."""
         return math.fsum(self.rate(step, steps) for step in range(first, last))
+
+
+def parse_schedule(text: str, lr: float, warmup: float = 0.0) -> Schedule:
+    """ "cosine", "constant", "steps", "steps=0.5/0.75" (x 0.1 at these shares of the phase), "steps=0.5/0.75:0.2" (x 0.2)."""
+    shape, steps, rest = text.partition("=")
+    if shape not in SHAPES or (steps and shape != "steps"):
+        raise InputError(
+            f"unknown --schedule {text!r}; choose one of {', '.join(SHAPES)}, or for example steps=0.5/0.75:0.2"
+        )
+    if not steps:
+        return Schedule(lr, shape, warmup)
+    shares, _, factor = rest.partition(":")
+    try:
+        at, by = tuple(map(float, shares.split("/"))), float(factor) if factor else STEPS_BY
+    except ValueError:
+        raise InputError(
+            f"--schedule {text!r} is not steps=SHARE/SHARE/...:FACTOR, for example steps=0.5/0.75:0.2"
+        ) from None
+    return Schedule(lr, shape, warmup, at, by)
 
 
 def linear_growth(schedule: Schedule, epoch: int, epochs: int) -> float:

@@ -65,13 +65,11 @@ def test_bad_choices_are_refused(groups):
     dead = {**groups.snapshot(), "conv1": torch.zeros(4, 11)}
     with pytest.raises(InputError, match="largest weight of conv1"):
         SPR(0.3, 1.0).prepare(dead)
-    assert [choose_method(kind.name, {"alpha": 0.3, "m_scale": 1.0}).name for kind in ALL] == [
-        "none",
-        "spr",
-        "group-lasso",
-        "magnitude",
-        "layerwise",
-    ]
+    given = {"alpha": 0.3, "m_scale": 1.0, "masks": "FILE"}
+    assert [choose_method(kind.name, given).name for kind in ALL] == [kind.name for kind in ALL]
+    assert len({kind.name for kind in ALL}) == len(ALL)
+    with pytest.raises(InputError, match="add --masks"):
+        choose_method("masks", {})
     assert choose_method("layerwise", {"alpha": 0.3, "layer_seconds": 7.0}).layer_seconds == 7.0
 
 

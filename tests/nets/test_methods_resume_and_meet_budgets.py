@@ -1,0 +1,92 @@
+"""Every method prunes a trained network to its budget, and stopped in the middle of its phase it goes on to the same bits."""
+
+import json
+
+import pytest
+import torch
+
+import nets.training.phase
+from nets.saving import load
+from nets.settings import new_settings, same_settings
+from nets.train import train
+from nets.training.run_folder import read_json
+from perspective import InputError
+
+NET = {"net": "vgg16_bn", "data": "digits", "width": 4}  # whose every channel can be removed: a budget is found in few looks
+DENSE = {**NET, "method": "none", "epochs": 1, "finetune_epochs": 0}
+SHORT = {**NET, "batch_size": 256, "epochs": 3, "finetune_epochs": 0}
+PHASED = ("greg1", "greg2", "chipnet", "sap", "bn-scale", "spr-subgradient")
+
+
+class Stopped(Exception):
+    """Stands for a kill: right after the second epoch's checkpoint."""
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dense") / "run"
+    train(new_settings("train", DENSE), out)
+    return str(out)
+
+
+def prune(dense, out, method, **more):
+    return train(new_settings("prune", {**SHORT, "dense": dense, "method": method, "budget": "channels=0.5", **more}), out)
+
+
+def lines(out):
+    parsed = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in parsed]
+
+
+@pytest.mark.parametrize("method", PHASED)
+def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path, monkeypatch):
+    whole = prune(dense, tmp_path / "whole", method)
+    assert 0.49 < whole["budget"]["reached"] <= 0.5
+    assert whole["equality"]["max_abs_logit_difference"] <= 1e-4
+    write = nets.training.phase.write_checkpoint
+
+    def write_and_stop(folder, snapshot):
+        write(folder, snapshot)
+        if (snapshot.phase, snapshot.epoch) == ("regularise", 2):
+            raise Stopped
+
+    out = tmp_path / "stopped"
+    with monkeypatch.context() as patch:
+        patch.setattr(nets.training.phase, "write_checkpoint", write_and_stop)
+        with pytest.raises(Stopped):
+            prune(dense, out, method)
+    again = train(same_settings("prune", {}, read_json(out / "config.json"), out), out, resume=True)
+    first, second = load(tmp_path / "whole" / "model").state_dict(), load(out / "model").state_dict()
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert lines(tmp_path / "whole") == lines(out)
+    assert (tmp_path / "whole" / "masks.json").read_text() == (out / "masks.json").read_text()
+    for part in ("pruned", "layers", "strength", "zeroed_by_budget"):
+        assert again[part] == whole[part]
+
+
+@pytest.mark.parametrize("method", ["lq", "random"])
+@pytest.mark.parametrize("budget", ["volume=0.6", "params=0.4"])
+def test_methods_without_a_phase_meet_every_kind_of_budget(method, budget, dense, tmp_path):
+    result = prune(dense, tmp_path / "run", method, budget=budget)
+    asked = float(budget.partition("=")[2])
+    assert asked - 0.03 < result["budget"]["reached"] <= asked
+    if method == "lq":
+        for form in ("filters", "neurons"):
+            assert 0 < result["findings"][form]["measured"] <= result["findings"][form]["bound"]
+
+
+def test_masks_of_one_run_give_the_same_shape_in_another(dense, tmp_path):
+    first = prune(dense, tmp_path / "first", "magnitude", norm="l1")
+    given = {**SHORT, "dense": dense, "method": "masks", "masks": str(tmp_path / "first" / "masks.json"), "seed": 5}
+    second = train(new_settings("prune", given), tmp_path / "second")
+    assert second["layers"] == first["layers"]
+    assert second["pruned"]["macs"] == first["pruned"]["macs"]
+
+
+def test_a_method_that_makes_no_zeros_asks_for_a_budget(dense, tmp_path):
+    for method in (*PHASED, "lq", "random"):
+        with pytest.raises(InputError, match="add --budget"):
+            prune(dense, tmp_path / method, method, budget=None)
+    with pytest.raises(InputError, match="leave --growth out"):
+        prune(dense, tmp_path / "grown", "greg1", growth="budget")
