@@ -22,7 +22,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "budget": (str, "macs=0.5, params=0.5, channels=0.5, volume=0.5 or latency=0.6: share to keep"),
     "strength": (float, "lambda of the objective; default: from the budget or the recipe"),
     "growth": (str, "of lambda over the phase: constant, linear, or budget (default where a budget is given)"),
-    "allocation": (str, "of a budget over the layers: even (by ranks), price (by scores); default: the method's"),
+    "allocation": (
+        str,
+        "of a budget: even (by ranks), price (by scores), error (how far answers move); default: the method's",
+    ),
     "implementation": (str, "of the prox: flat (torch), fused, fused_step (compiled, CPU), or loop (the slow truth)"),
     "coupled": (bool, "groups over additions, depthwise and grouped convolutions and concatenations"),
     "round_to": (int, "a pruned layer keeps a multiple of this many channels"),

@@ -54,7 +54,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "optimizer": ("sgd", "nesterov", "adamw"),
     "finetune_optimizer": ("sgd", "nesterov", "adamw"),
     "growth": ("constant", "linear", "budget"),
-    "allocation": ("even", "price"),
+    "allocation": ("even", "price", "error"),
     "norm": ("l1", "l2"),
     "implementation": ("loop", "flat", "fused", "fused_step"),
 }
@@ -75,7 +75,8 @@ class Settings:
     growth      of lambda over the regularised phase: constant, linear from 0 to twice, or as the budget asks (budget)
     budget      share of macs, params, channels, volume or latency to keep, or None
     implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own
-    allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), or the method's
+    allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), error (by how far
+                the dense network's answers move, nets/training/sensitivity.py), or the method's
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
     round_to    channels of a pruned layer are a multiple of it; floor: share of its channels a layer keeps at least
     exclude     comma separated patterns of layer names that are left whole
@@ -105,7 +106,7 @@ class Settings:
     strength: float | None = None
     growth: Literal["constant", "linear", "budget"] | None = None
     budget: str | None = None
-    allocation: Literal["even", "price"] | None = None
+    allocation: Literal["even", "price", "error"] | None = None
     implementation: Literal["loop", "flat", "fused", "fused_step"] = "flat"
     coupled: bool = False
     round_to: int = 1

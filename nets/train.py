@@ -157,7 +157,7 @@ def _remove(
     (model, groups), settings, example = pruned, run.settings, run.data.example_inputs.cpu()
     if settings.budget_asked is not None:
         gauge = Gauge(settings.budget_asked, whole, example)
-        taken = taken_by_budget(run, (model, groups), gauge, allocated(settings, method, scores))
+        taken = taken_by_budget(run, (model, groups), gauge, allocated(run, method, whole, scores))
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
     if not any(groups.surviving().values()):

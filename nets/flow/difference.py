@@ -1,9 +1,10 @@
-"""How far apart the outputs of two networks are, on given inputs and on seeded random ones."""
+"""How far apart the outputs of two networks are: the largest number, or the divergence of class scores."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils._pytree import tree_leaves
 
 from perspective.errors import InputError
@@ -33,6 +34,12 @@ def largest_difference(first: nn.Module, second: nn.Module, inputs: Sequence[Ten
                 if one.numel():
                     largest = max(largest, float((one.double() - other.double()).abs().max()))
     return largest
+
+
+def divergence(scores: Tensor, truth: Tensor) -> float:
+    """Mean over the batch of KL(softmax(truth) || softmax(scores)), in float64; scores (batch, classes)."""
+    logs = F.log_softmax(truth.double(), 1)
+    return float((logs.exp() * (logs - F.log_softmax(scores.double(), 1))).sum(1).mean())
 
 
 def _outputs(model: nn.Module, batch: Sequence[Tensor]) -> list[Tensor]:

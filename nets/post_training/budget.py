@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
-from torch.nn import functional as F
 
 from nets.budget import CLOSE
+from nets.flow.difference import divergence
 from nets.measure import measure
 from nets.post_training.allocation import allocate, fill_curve, fill_up, share_evenly
 from nets.post_training.plan import Plan
@@ -140,12 +140,6 @@ def measure_curves(
         curves.append(fill_curve(found, site.channels))
         say(f"{site.name}: " + ", ".join(f"{k}: {v:.4f}" for k, v in sorted(found.items())))
     return curves
-
-
-def divergence(scores: Tensor, truth: Tensor) -> float:
-    """Mean over the batch of KL(softmax(truth) || softmax(scores)), in float64."""
-    logs = F.log_softmax(truth.double(), 1)
-    return float((logs.exp() * (logs - F.log_softmax(scores.double(), 1))).sum(1).mean())
 
 
 def share_of(dense: nn.Module, smaller: nn.Module, example: Tensor, kind: str) -> float:

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,11 +15,12 @@ from nets.limits import select
 from nets.methods import Method
 from nets.methods.phase_plan import PhasePlan
 from nets.optimizer import Proximal
-from nets.settings import RECIPES, Settings
+from nets.settings import RECIPES
 from nets.training.controller import Controller
 from nets.training.dense import on_cpu, placed
 from nets.training.phase import Run, train_phase
 from nets.training.schedule import linear_growth
+from nets.training.sensitivity import IMAGES, Sensitivity, measure_sensitivity, priced
 from perspective.errors import InputError
 
 
@@ -40,7 +42,7 @@ def regularise(
 
     def choose(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
         assert asked is not None  # PhasePlan.budgeted says so first
-        return taken_by_budget(run, on_cpu(model, groups), asked, allocated(settings, method, scores))
+        return taken_by_budget(run, on_cpu(model, groups), asked, allocated(run, method, whole[0], scores))
 
     plan = PhasePlan(model, strength, settings.epochs, steps, schedule, asked, choose)
     optimizer = method.wrap(run.optimizer(model, settings.lr), groups, prepared, plan)
@@ -88,7 +90,7 @@ def _strength(
     if budget is not None and settings.strength is None:
         gauge = Gauge(budget, whole[0], run.data.example_inputs.cpu())
         scores = method.scores(whole[1], prepared)
-        taken = taken_by_budget(run, whole, gauge, allocated(settings, method, scores))
+        taken = taken_by_budget(run, whole, gauge, allocated(run, method, whole[0], scores))
         if settings.growth in (None, "budget"):
             targets = {layer.name: sum(name == layer.name for name, _ in taken) for layer in whole[1].layers}
             strength = 1.0
@@ -112,9 +114,27 @@ def taken_by_budget(
     return [(name, channel) for name, channel in taken]
 
 
-def allocated(settings: Settings, method: Method, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """How a budget compares channels of different layers: as asked for, or as the method's scores are meant."""
-    return dict(scores) if (settings.allocation or method.allocation) == "price" else even(scores)
+def allocated(run: Run, method: Method, dense: nn.Module, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """How a budget compares channels of different layers: as asked for, or as the method's scores are meant. For errors, the
+    dense network's sensitivity is measured once a run."""
+    wanted = run.settings.allocation or method.allocation
+    if wanted != "error":
+        return dict(scores) if wanted == "price" else even(scores)
+    budget = run.settings.budget_asked
+    if budget is None:
+        raise InputError("--allocation error shares out a budget; add one, for example --budget macs=0.5")
+    if "sensitivity" not in run.facts:
+        run.bars.say("measuring how the answers depend on each layer")
+        images = run.data.training_images(min(IMAGES, len(run.data.train)), run.settings.seed).cpu()
+        groups = select(channel_groups(dense, run.data.example_inputs.cpu(), run.settings.coupled), run.settings.limits)
+
+        def measured() -> dict[str, Any]:
+            found = measure_sensitivity(dense, groups, images, budget)
+            return {name: asdict(one) for name, one in found.items()}
+
+        run.facts["sensitivity"] = run.ranks.settle(measured)
+    known = {name: Sensitivity(tuple(s["errors"]), s["saved"]) for name, s in run.facts["sensitivity"].items()}
+    return priced(scores, known)
 
 
 def prunable_groups(run: Run, model: nn.Module) -> ChannelGroups:

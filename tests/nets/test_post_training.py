@@ -10,9 +10,10 @@ from torch import nn
 
 from nets.budget import Budget
 from nets.certification.calibration import watch_inputs
+from nets.flow.difference import divergence
 from nets.measure import measure
 from nets.methods.layerwise import Layerwise
-from nets.post_training.budget import channel_costs, divergence, measure_curves, zero_writer
+from nets.post_training.budget import channel_costs, measure_curves, zero_writer
 from nets.post_training.plan import Plan
 from nets.post_training.prune import prune_post_training
 from nets.post_training.sites import find_sites
