@@ -154,11 +154,11 @@ class Settings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise InputError(f"{flag(name)} is {value}; it must be positive and finite")
-        for phase in ("regularise", "finetune"):
-            self.rates(self.lr, phase)
         for name in SHARES:
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"{flag(name)} is {getattr(self, name)}; it must be at least 0 and less than 1")
+        for phase in ("regularise", "finetune"):
+            self.rates(self.lr, phase)
         for name in ("weight_decay", "strength"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
