@@ -37,7 +37,7 @@ def train(
     **given: Any,
 ) -> None:
     """Train a network, dense (--method none) or pruned while it trains; writes the run folder --out."""
-    defaults = {} if given["recipe"] else {"net": "resnet20", "data": "digits", "method": "spr"}
+    defaults = {} if given.get("recipe") else {"net": "resnet20", "data": "digits", "method": "spr"}
     _run("train", {**given, "dense": dense}, defaults, out, resume, as_json)
 
 
@@ -54,7 +54,7 @@ def prune(
     if run is not None and weights is not None:
         raise InputError("give a run folder or --weights, not both")
     given["dense"] = run if weights is None else weights
-    recipe = {} if given["recipe"] is None else choose_recipe(given["recipe"]).settings()
+    recipe = {} if given.get("recipe") is None else choose_recipe(given["recipe"]).settings()
     defaults: dict[str, Any] = {} if recipe else {"method": "spr"}
     if run is not None and not resume:
         # the network's shape and its data are the trained run's, unless said otherwise
