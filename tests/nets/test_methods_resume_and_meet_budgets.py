@@ -21,7 +21,12 @@ NET = {
 }  # whose every channel can be removed: a budget is found in few looks
 DENSE = {**NET, "method": "none", "epochs": 1, "finetune_epochs": 0}
 SHORT = {**NET, "batch_size": 256, "epochs": 3, "finetune_epochs": 0}
-PHASED = ("greg1", "greg2", "chipnet", "sap", "bn-scale", "spr-subgradient")
+WITH_STATE = ("greg2", "chipnet", "sap")
+WITHOUT = (
+    "greg1",
+    "bn-scale",
+    "spr-subgradient",
+)  # greg1 shares its state with greg2, the others have none of their own
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -50,7 +55,7 @@ def lines(out):
     return [{key: value for key, value in line.items() if key != "seconds"} for line in parsed]
 
 
-@pytest.mark.parametrize("method", PHASED)
+@pytest.mark.parametrize("method", WITH_STATE)
 def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path):
     whole = prune(dense, tmp_path / "whole", method)
     assert 0.49 < whole["budget"]["reached"] <= 0.5
@@ -69,8 +74,14 @@ def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path):
         assert again[part] == whole[part]
 
 
-@pytest.mark.parametrize("method", ["lq", "random"])
-@pytest.mark.parametrize("budget", ["volume=0.6", "params=0.4"])
+@pytest.mark.parametrize("method", WITHOUT)
+def test_the_others_meet_theirs(method, dense, tmp_path):
+    result = prune(dense, tmp_path / "run", method, epochs=1)
+    assert 0.49 < result["budget"]["reached"] <= 0.5
+    assert (result["strength"] is None) == (method == "greg1")
+
+
+@pytest.mark.parametrize(("method", "budget"), [("lq", "volume=0.6"), ("random", "params=0.4")])
 def test_methods_without_a_phase_meet_every_kind_of_budget(method, budget, dense, tmp_path):
     result = prune(dense, tmp_path / "run", method, budget=budget)
     asked = float(budget.partition("=")[2])
@@ -89,7 +100,7 @@ def test_masks_of_one_run_give_the_same_shape_in_another(dense, tmp_path):
 
 
 def test_a_method_that_makes_no_zeros_asks_for_a_budget(dense, tmp_path):
-    for method in (*PHASED, "lq", "random"):
+    for method in (*WITH_STATE, *WITHOUT, "lq", "random"):
         with pytest.raises(InputError, match="add --budget"):
             prune(dense, tmp_path / method, method, budget=None)
     with pytest.raises(InputError, match="leave --growth out"):
