@@ -60,7 +60,7 @@ def _content(
     layers = result.get("layers") or []
     formulas = None
     alpha, bounds = result.get("alpha"), result.get("bounds") or {}
-    if alpha and bounds:
+    if alpha and bounds and result["method"] == "spr":  # trained by the exact step that the page explains
         name = sorted(bounds, key=lambda layer: bounds[layer])[len(bounds) // 2]
         num = of_curves.bind_spr(alpha, bounds[name])
         curves = [of_curves.penalty_picture(num, bounds[name]), of_curves.prox_picture(num, bounds[name])]

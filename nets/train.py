@@ -23,11 +23,12 @@ from nets.budget import (
 from nets.checkpoint import read_checkpoint
 from nets.data import load_data
 from nets.datasets.images import Images
-from nets.groups import ChannelGroups, channel_groups
+from nets.groups import channel_groups
 from nets.limits import select
 from nets.measure import measure
 from nets.methods import Layerwise, Method, choose_method
 from nets.methods.masks import write_masks
+from nets.methods.method import Network
 from nets.removal import remove_channels
 from nets.saving import describe, rebuild
 from nets.settings import RECIPES, Settings, as_json
@@ -81,6 +82,7 @@ def train(
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
             if budget is not None and not method.calibrates:
                 gauge = Gauge(budget, shape, example)
+                method.refuse_unfit(shape, groups, gauge)
                 ranks.settle(lambda: check_reachable(shape, groups, gauge, settings.limits))
         run = _open(Run(settings, out, data, device, bars, None, {}, make_optimizer, ranks), resume)
 
@@ -102,7 +104,7 @@ def train(
                 optimizer = regularise(run, method, model, dense, (whole, whole_groups), prepared)
             groups = prunable_groups(run, model)
             scores = method.conclude(optimizer, groups, prepared)
-            smaller = _remove(run, method, on_cpu(model, groups), whole, scores)
+            smaller = _remove(run, method, on_cpu(model, groups), (whole, whole_groups), scores)
 
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
@@ -150,14 +152,12 @@ def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:
     return found.model
 
 
-def _remove(
-    run: Run, method: Method, pruned: tuple[nn.Module, ChannelGroups], whole: nn.Module, scores: Mapping[str, Tensor]
-) -> nn.Module:
+def _remove(run: Run, method: Method, pruned: Network, whole: Network, scores: Mapping[str, Tensor]) -> nn.Module:
     """Zero what the budget still asks for, then take every zero channel out; the largest change of a logit is checked."""
     (model, groups), settings, example = pruned, run.settings, run.data.example_inputs.cpu()
     if settings.budget_asked is not None:
-        gauge = Gauge(settings.budget_asked, whole, example)
-        taken = taken_by_budget(run, (model, groups), gauge, allocated(run, method, whole, scores))
+        gauge = Gauge(settings.budget_asked, whole[0], example)
+        taken = taken_by_budget(run, (model, groups), gauge, allocated(run, method, whole[0], scores))
         zero_channels(groups, taken)
         run.facts["zeroed_by_budget"] = len(taken)
     if not any(groups.surviving().values()):
@@ -167,7 +167,7 @@ def _remove(
         )
     if run.ranks.is_main:
         write_masks(run.out / "masks.json", groups)
-    run.facts["findings"] = method.findings(whole, model, example)
+    run.facts["findings"] = method.findings(whole, pruned, example)
     smaller, difference = remove_channels(model, example)
     if not difference <= TOLERANCE:
         raise CheckFailed(

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, final
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nets.gauge import Gauge
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
 from nets.methods.phase_plan import PhasePlan
@@ -65,6 +66,9 @@ class BNScale(Method):
     name: ClassVar[str] = "bn-scale"
     regularises: ClassVar[bool] = True
     allocation: ClassVar[Literal["even", "price"]] = "price"
+
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge) -> None:
+        gammas(groups, model, self.name)
 
     def wrap(
         self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], plan: PhasePlan

@@ -22,12 +22,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nets.gauge import Gauge
 from nets.groups import ChannelGroups
 from nets.methods.bn_scale import gammas
-from nets.methods.chipnet_budget import count_layers
+from nets.methods.chipnet_budget import count_layers, spent
 from nets.methods.chipnet_gates import Gated
 from nets.methods.method import Method
 from nets.methods.phase_plan import PhasePlan
@@ -44,13 +45,18 @@ class ChipNet(Method):
     regularises: ClassVar[bool] = True
     allocation: ClassVar[Literal["even", "price"]] = "price"
 
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge) -> None:
+        if any(len(layer.members) > 1 for layer in groups.layers):
+            raise InputError("method chipnet has one gate for each channel of a normalisation; leave --coupled out")
+        gammas(groups, model, self.name)
+        ones = {layer.name: torch.ones(layer.channels) for layer in groups.layers}
+        spent(gauge.budget.kind, count_layers(model, groups, gauge.example), ones)
+
     def wrap(
         self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], plan: PhasePlan
     ) -> Optimizer:
         gauge = plan.budgeted(self.name)
-        if any(len(layer.members) > 1 for layer in groups.layers):
-            raise InputError("method chipnet has one gate for each channel of a normalisation; leave --coupled out")
-        gammas(groups, plan.model, self.name)  # refuses a layer without normalisation
+        self.refuse_unfit(plan.model, groups, gauge)
         return Gated(optimizer, groups, plan, count_layers(plan.model, groups, gauge.example), self.seed)
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:

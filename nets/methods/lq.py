@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from nets.flow.error_bound import bound_outputs
 from nets.groups import ChannelGroups
-from nets.methods.method import Method
+from nets.methods.method import Method, Network
 from perspective.errors import InputError
 
 IMAGES = 8  # the bound is found on
@@ -90,15 +90,26 @@ class LQ(Method):
         """The largest tolerance at which each channel still stays."""
         return {x.name: tolerances(groups.rows(x).double().norm(dim=1).cpu(), self.q) for x in groups.layers}
 
-    def findings(self, dense: nn.Module, masked: nn.Module, example: Tensor) -> dict[str, Any]:
-        """Bound and measured largest change of an output, structured and unstructured, as many weights pruned."""
+    def findings(self, dense: Network, masked: Network, example: Tensor) -> dict[str, Any]:
+        """The tolerances found; bound and measured largest change of an output, structured and unstructured, as many weights
+        pruned."""
+        tolerance, alive = self.scores(dense[1], {}), {x.name: masked[1].alive(x) for x in masked[1].layers}
+        fallen = [float(bars[~alive[name]].max()) for name, bars in tolerance.items() if not alive[name].all()]
+        kept = {name: int(living.sum()) for name, living in alive.items()}
+        return {
+            "q": self.q,
+            "eta": max(fallen, default=0.0),
+            "kept": kept,
+            **self._errors(dense[0], masked[0], example),
+        }
+
+    def _errors(self, dense: nn.Module, masked: nn.Module, example: Tensor) -> dict[str, Any]:
         gone, whole = _zeros(masked) - _zeros(dense), _weights(dense)
         bars = torch.cat([tolerances(row, self.q) for rows in whole for row in rows]).sort().values
         eta = float(bars[min(gone, len(bars) - 1)]) if gone else 0.0
         eta = min(eta, float(bars[torch.isfinite(bars)][-1]))
         neurons, lost = prune_neurons(dense, eta, self.q)
         return {
-            "q": self.q,
             "weights": sum(rows.numel() for rows in whole),
             "filters": {"pruned_weights": gone, **_error(dense, masked, example, None)},
             "neurons": {

@@ -7,8 +7,11 @@ from typing import Any, ClassVar, Literal
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nets.gauge import Gauge
 from nets.groups import ChannelGroups
 from nets.methods.phase_plan import PhasePlan
+
+Network = tuple[nn.Module, ChannelGroups]
 
 
 class Method(ABC):
@@ -28,6 +31,11 @@ class Method(ABC):
     makes_zeros: ClassVar[bool] = False
     allocation: ClassVar[Literal["even", "price"]] = "even"
     calibrates: ClassVar[bool] = False
+
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge) -> None:
+        """InputError, in one sentence, where the method's idea does not apply to this network or budget; asked before any
+        training, of a network of the right shape."""
+        return None
 
     def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:
         """What the method needs for each layer, from the rows (channels, n) of the ordinarily trained network: nothing."""
@@ -53,7 +61,7 @@ class Method(ABC):
         optimizer: the regularised phase's, None where there was none."""
         return self.scores(groups, prepared)
 
-    def findings(self, dense: nn.Module, masked: nn.Module, example: Tensor) -> dict[str, Any]:
+    def findings(self, dense: Network, masked: Network, example: Tensor) -> dict[str, Any]:
         """JSON facts for result.json, from the dense network and the one whose channels have just been zeroed: none.
-        Networks and example images (batch, ...) on the CPU."""
+        Networks with their groups, and example images (batch, ...), on the CPU."""
         return {}

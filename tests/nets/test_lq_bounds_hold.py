@@ -185,8 +185,16 @@ def test_the_findings_stand_side_by_side():
     with torch.no_grad():
         for name in ("layer1.0.conv1", "layer2.0.conv1"):
             masked.get_submodule(name).weight[0] = 0
-    found = LQ().findings(dense, masked, torch.randn(2, 1, 8, 8))
+            masked.get_submodule(name.replace("conv", "bn")).weight[0] = 0
+            masked.get_submodule(name.replace("conv", "bn")).bias[0] = 0
+    images = torch.randn(2, 1, 8, 8)
+    networks = [(model, channel_groups(model, images)) for model in (dense, masked)]
+    found = LQ().findings(*networks, images)
     assert found["filters"]["pruned_weights"] == 2 * 9 + 2 * 9
     assert 1 <= found["neurons"]["pruned_weights"] <= 2 * 36
+    bars = LQ().scores(networks[0][1], {})
+    assert found["eta"] == max(float(bars[name][0]) for name in ("layer1.0.conv1", "layer2.0.conv1"))
+    assert found["kept"]["layer1.0.conv1"] == 1
+    assert found["kept"]["conv1"] == 2
     for form in ("filters", "neurons"):
         assert 0 < found[form]["measured"] <= found[form]["bound"]

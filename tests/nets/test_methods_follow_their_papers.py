@@ -53,7 +53,7 @@ def test_magnitude_takes_every_layer_in_proportion(groups):
 
 
 def test_bad_choices_are_refused(groups):
-    with pytest.raises(InputError, match="none, spr, group-lasso, magnitude"):
+    with pytest.raises(InputError, match="none, spr, spr-subgradient, group-lasso, greg1"):
         choose_method("lasso", {})
     for alpha in (0.0, 1.0, float("nan")):
         with pytest.raises(InputError, match="alpha"):
