@@ -2,8 +2,9 @@
 
 With u_k = max(|v_k| - step b, 0) and q = y + 2 a step the weights are s_k = min(u_k / q, M), and with C = {k: u_k > M q}
     F(y) = price - (a/q^2) sum_{not C} u_k^2 - sum_C (M (u_k - y M)/step - a M^2).
-Without the box F has the root y = |u|_2 sqrt(a/price) - 2 a step. It is not below the box's root: the box takes conjugates away.
-So one pass (|u|_2) answers every group whose length cannot reach the box; elsewhere the search starts there, and each pass says
+Without the box F has the root y0 = |u|_2 sqrt(a/price) - 2 a step. A held number counts for no less in the box than it would
+without, as long as u_k / (M q) - 1 <= y / (a step): then the box's root is not below y0, and where y0 >= 1 it is one. So one pass
+(|u|_2) answers these groups, and those whose length cannot reach the box; elsewhere the search starts at y0, and each pass says
 which numbers the box holds: F with these held is solved by a few divisions, without looking at the group again.
 """
 
@@ -37,10 +38,7 @@ def _shrink(_x, _less, _factor, _most):
     """sign(v) min(max(|v| - less, 0) factor, most), in place."""
     for _k in range(len(_x)):
         _v = numpy.float64(_x[_k])
-        _u = abs(_v) - _less
-        _u = (0.0 if _u < 0 else _u) * _factor
-        _u = _most if _u > _most else _u
-        _x[_k] = math.copysign(_u, _v) + 0.0
+$shrink
 
 
 @sums
@@ -65,20 +63,22 @@ def _stay(_q, _square, _flat, _rise):
 
 
 @loops
-def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _bend, _a, _price, _bound):
+def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _worth, _ready):
     """(y, what is left of F(y), was F(0) >= 0) of a group that the box may hold: the search begins at y, in (0, top].
 
     top is the answer, slack what F leaves there, where the box holds nothing. F is concave: F(y) - y F'(y) < 0 shows F(0) < 0.
+    A step's error is about the square of the last one's: after a move below sqrt(tolerance) nobody looks but for a report.
     """
+    _bend, _a, _reach, _price, _bound, _full, _rate = _ready
     _low, _high, _above, _left = 0.0, 1.0, False, 0.0
-    _rough = (_tolerance + EPSILON * math.sqrt(len(_x))) * _price
+    _rough = (_tolerance + EPSILON * numpy.sqrt(len(_x))) * _price
     for _turn in range(200):
         _q = _y + _bend
         _free, _held, _count = _split(_x, _less, _bound * _q)
         if _turn == 0 and _count == 0:
             return _top, _slack, False
-        _part, _rise = _a * _free / (_q * _q), _bound * _bound * _count / _step
-        _h = _part + _bound * (_held - _y * _bound * _count) / _step - _a * _bound * _bound * _count
+        _part, _rise = _a * _free / (_q * _q), _bound * _rate * _count
+        _h = _part + _rate * (_held - _y * _bound * _count) - _a * _bound * _bound * _count
         _f = 2.0 * _part / _q + _rise
         _left = _price - _h
         if (_y == 0 and _left >= 0) or (_y == 1 and _left <= 0):
@@ -91,9 +91,17 @@ def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _bend, _a, _price, _b
         if abs(_left) <= _rough and _y > 0 and _above:
             break
         _new = _y - _left / _f
+        if _left < 0 and _new >= 1 and not _worth:
+            return 1.0, 0.0, False  # F is concave: Newton from below stays below
         if len(_x) > 32 and _turn < 20:
             _jump = _stay(_q, _a * _free, _left + _part - _rise * _q, _rise) - _bend
             _new = _jump if _low <= _jump <= _high else _new
+        if _above and _low < _new < _high and (_new - _y) ** 2 <= _tolerance * _y * _y:
+            if _worth:
+                _q = _new + _bend
+                _free, _held, _count = _split(_x, _less, _bound * _q)
+                _h = _a * _free / (_q * _q) + _rate * (_held - _new * _bound * _count) - _a * _bound * _bound * _count
+            return _new, _price - _h if _worth else 0.0, False
         if not _above and (not _new > 0 or abs(_left) <= _rough):
             _new = 0.0
         elif _high == 1 and not _new < 1:
@@ -109,19 +117,28 @@ def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _bend, _a, _price, _b
 
 @loops
 def _prepare(_step, _theta):
-    """What all groups of one step share: 2 a step, a, sqrt(a / price), the price, the bound, (a / (1 + 2 a step)^2)."""
+    """What all groups of one step share: 2 a step, a, sqrt(a / price), price, bound, a / (1 + 2 a step)^2, bound / step."""
 $unpack
-    _price, _a, _bend = $price, 0.5 * ($bend), _step * ($bend)
-    return _bend, _a, math.sqrt(_a / _price), _price, $upper, _a / (1.0 + _bend) ** 2
+    _price, _a, _bend, _bound = $price, 0.5 * ($bend), _step * ($bend), $upper
+    return _bend, _a, numpy.sqrt(_a / _price), _price, _bound, _a / (1.0 + _bend) ** 2, _bound / _step
 
 
 '''
 
-QUADRATIC_GROUP = """    _bend, _a, _reach, _price, _bound, _full = _ready
+SHRINK = """        _w = _v * _factor
+        _w = _most if _w > _most else _w
+        _x[_k] = (-_most if _w < -_most else _w) + 0.0"""
+
+SOFT_SHRINK = """        _u = abs(_v) - _less
+        _u = (0.0 if _u < 0 else _u) * _factor
+        _u = _most if _u > _most else _u
+        _x[_k] = math.copysign(_u, _v) + 0.0"""
+
+QUADRATIC_GROUP = """    _bend, _a, _reach, _price, _bound, _full, _rate = _ready
     _less = $less
-    _square = _square_of(_x, _less)
+    _square = $square
     if 1e-280 < _square < 1e300:
-        _norm = math.sqrt(_square)
+        _norm = numpy.sqrt(_square)
         _y = _norm * _reach - _bend
         if _y <= 0:
             _x[:] = 0.0
@@ -129,9 +146,13 @@ QUADRATIC_GROUP = """    _bend, _a, _reach, _price, _bound, _full = _ready
             return
         _left = _price - _full * _square if _y >= 1 else 0.0
         _y = min(_y, 1.0)
-        if _norm > _bound * (_y + _bend):
+        if _y == 1 and _norm <= _bound * (1.0 + _bend) * (1.0 + 2.0 / _bend):
+            if _worth and _norm > _bound * (1.0 + _bend):
+                _free, _held, _count = _split(_x, _less, _bound * (1.0 + _bend))
+                _left = _price - _full * _free - _rate * (_held - _bound * _count) + _a * _bound * _bound * _count
+        elif _norm > _bound * (_y + _bend):
             _begin = _start if 0 < _start < _y else _y
-            _y, _left, _gone = _boxed(_x, _less, _step, _begin, _y, _left, _tolerance, _bend, _a, _price, _bound)
+            _y, _left, _gone = _boxed(_x, _less, _step, _begin, _y, _left, _tolerance, _worth, _ready)
             if _gone:
                 _x[:] = 0.0
                 _out[0], _out[1], _out[2], _out[3] = 0.0, 0.0, _left, 1.0

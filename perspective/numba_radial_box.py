@@ -21,7 +21,7 @@ def _surplus(_x, _q, _y, _step, _bound$params):
     _square = _free + _held
     if not _square > 0:
         return _q, 1.0
-    _rho = math.sqrt(_square)
+    _rho = numpy.sqrt(_square)
     _excess = _q - _y - _step * (_slope(_rho$params) / _rho)
     return _excess, _held / _square + _free / _square * ((_y + _step * _curvature(_rho$params)) / _q)
 
@@ -37,7 +37,7 @@ def _ratio(_x, _y, _step, _bound$params):
     _count = 0.0
     for _k in range(len(_x)):
         _count += 1.0 if _x[_k] != 0 else 0.0
-    _wide = _bound * math.sqrt(_count)
+    _wide = _bound * numpy.sqrt(_count)
     _push = _y * _wide + _step * _slope(_wide$params)
     if _push <= 0:
         return 0.0  # the whole group at the box costs no slope
@@ -64,7 +64,7 @@ def _ratio(_x, _y, _step, _bound$params):
 
 
 @loops
-def _guess_y(_x, _step, _upper, _lower$params):
+def _guess_y(_x, _square, _step, _upper, _lower$params):
     return 0.0
 
 
@@ -78,7 +78,7 @@ def _evaluate(_x, _y, _step, _upper, _lower$params):
     _square = _free + _held
     if not _square > 0:
         return 0.0, 0.0
-    _rho = math.sqrt(_square)
+    _rho = numpy.sqrt(_square)
     _bend, _in, _at = _curvature(_rho$params), _free / _square, _held / _square
     _f = _square * ((_bend * _in + _q * _at / _step) / (_q * _at + (_y + _step * _bend) * _in))
     return _legendre(_rho$params) + _upper * (_beyond / _step), _f
@@ -95,7 +95,7 @@ def _write(_x, _y, _step, _upper, _lower, _worth$params):
         _square += _s * _s
         _w = min(_y * _s, _a)
         _x[_k] = (-_w if _x[_k] < 0 else _w) + 0.0
-    return _y * _cost(math.sqrt(_square)$params) if _worth else 0.0
+    return _y * _cost(numpy.sqrt(_square)$params) if _worth else 0.0
 
 
 @loops

@@ -54,11 +54,13 @@ def _squares(_x):
 
 
 @loops
-def _guess_y(_x, _step, _upper, _lower$params):
-    """The y of a group whose numbers all have this one's mean square, roughly: a start that costs one pass; 0 where it is zero."""
+def _guess_y(_x, _square, _step, _upper, _lower$params):
+    """Roughly the y of a group whose numbers all are as large as the root of this one's mean square; 0 where that is zero."""
     _n = numpy.float64(len(_x))
-    _a, _bound = math.sqrt(_squares(_x) / max(_n, 1.0)), max(_upper, _lower)
-    if len(_x) < 8 or not 0 < _a < math.inf:
+    if len(_x) < 8:
+        return 0.0
+    _a, _bound = numpy.sqrt((_square if _square >= 0 else _squares(_x)) / _n), max(_upper, _lower)
+    if not 0 < _a < math.inf:
         return 0.0
     _price, _low, _high, _y = ($price) / _n, 0.0, 1.0, 1.0
     for _turn in range(16):
@@ -70,7 +72,7 @@ def _guess_y(_x, _step, _upper, _lower$params):
         if _y == 1 and _low == 1:
             break
         _over = _h / _price
-        _new = _y + (_h - _price) / _f * (2.0 * _over / (1.0 + math.sqrt(_over)))
+        _new = _y + (_h - _price) / _f * ($stretch)
         if not _low < _new < _high:
             _new = 0.5 * (_low + _high) if _low > 0 else 0.0625 * _high
         if abs(_new - _y) <= 0.01 * _y:

@@ -10,7 +10,7 @@ from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.far_out import Q, far_out
 from perspective.norms import powers_of
-from perspective.numba_quadratic import QUADRATIC_GROUP, QUADRATIC_TERMS
+from perspective.numba_quadratic import QUADRATIC_GROUP, QUADRATIC_TERMS, SHRINK, SOFT_SHRINK
 from perspective.numba_radial_box import JOINED_NUMBA_TERMS
 from perspective.numba_separate import NUMERIC_NUMBA_ROOT, SEPARATE_NUMBA_TERMS
 from perspective.numba_template import BALL, BALL_BACK, GROUP, HEAD, LENGTH, NUMBA, PLAIN
@@ -56,6 +56,12 @@ def write_numba(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
         "price": code(block.price) + " + 0.0",
         "floor": floor,
         "less": "0.0" if scalar.slope_at_zero == 0 else f"_step * ({floor})",
+        "stretch": "1.0" if scalar.curvature == 0 else "2.0 * _over / (1.0 + numpy.sqrt(_over))",
+        "shrink": SHRINK if scalar.slope_at_zero == 0 else SOFT_SHRINK,
+        "known": "-1.0" if ball else "_square",
+        "square": "_square if _square >= 0 else _square_of(_x, _less)"
+        if scalar.slope_at_zero == 0
+        else "_square_of(_x, _less)",
         "pull": _pull(block, scalar, code),
         "steepest": code(scalar.steepest),
         "top": code(scalar.legendre_top),
@@ -109,7 +115,7 @@ def _power_root(powers: dict[sympy.Expr, sympy.Expr], code: Callable[[sympy.Expr
     line = f"_y + _step * ({code(2 * second)})" if second != 0 else "_y"
     grow, push = (line, f"_step * ({code(half * other)})") if half in powers else (f"_step * ({code(3 * other)})", line)
     lines = [f"    _grow, _half = {grow}, 0.5 * ({push})", f"    _rest = _a - _step * ({code(first)})"]
-    lines += ["    _r = _rest / (_half + math.sqrt(_half * _half + _grow * _rest))"]
+    lines += ["    _r = _rest / (_half + numpy.sqrt(_half * _half + _grow * _rest))"]
     lines += ["    _s = _r * _r" if half in powers else "    _s = _r"]
     lines += ["    _s = _s if _rest > 0 else 0.0", "    return math.inf if _a == math.inf else _s"]
     return "\n".join(lines)
@@ -158,7 +164,7 @@ class _Printer(PythonCodePrinter):
             return f"({product})" if exponent > 0 else f"(1.0/({product}))"
         if (2 * exponent).is_Integer and 0 < 2 * exponent <= 16:
             whole = "*".join([base] * int(exponent - sympy.Rational(1, 2)))
-            return f"(math.sqrt({self._print(expr.base)})" + (f"*{whole})" if whole else ")")
+            return f"(numpy.sqrt({self._print(expr.base)})" + (f"*{whole})" if whole else ")")
         return f"({self._print(expr.base)})**({self._print(exponent)})"
 
     def _print_Rational(self, expr: sympy.Rational) -> str:

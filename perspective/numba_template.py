@@ -46,7 +46,7 @@ def _middle(_low, _high):
     if _high == math.inf:
         return 2.0 * _low if _low < 1e3 else min(_low * _low, 1e300)
     if _low > 0:
-        return math.sqrt(_low) * math.sqrt(_high)
+        return numpy.sqrt(_low) * numpy.sqrt(_high)
     return _high * _high if 1e-150 < _high < 0.0625 else _high * 0.0625
 
 
@@ -54,14 +54,15 @@ $terms
 
 
 @loops
-def _find(_x, _step, _start, _tolerance, _upper, _lower$params):
+def _find(_x, _step, _start, _tolerance, _upper, _lower, _worth$params):
     """(y, what is left of F(y), was F(0) >= 0): Newton from `start` inside a bracket; the ends are looked at when reached.
 
-    The step is Newton's for F = price - h turned into price^(-1/2) - h^(-1/2): of a quadratic cost that is affine in y.
+    The step is Newton's for F = price - h turned into price^(-1/2) - h^(-1/2): of a quadratic cost that is affine in y. Its
+    error is the square of the last one's, about: after a move below sqrt(tolerance) nobody looks again but for a report.
     """
     _price = $price
     _low, _high, _above, _y = 0.0, 1.0, False, _start
-    _rough = (_tolerance + EPSILON * math.sqrt(len(_x))) * _price
+    _rough = (_tolerance + EPSILON * numpy.sqrt(len(_x))) * _price
     _excess = _price
     for _turn in range(200):
         _h, _f = _evaluate(_x, _y, _step, _upper, _lower$params)
@@ -77,7 +78,11 @@ def _find(_x, _step, _start, _tolerance, _upper, _lower$params):
         if abs(_excess) <= _rough and _y > 0:
             break
         _over = _h / _price
-        _new = _y - _excess / _f * (2.0 * _over / (1.0 + math.sqrt(_over)))
+        _new = _y - _excess / _f * ($stretch)
+        if _above and _low < _new < _high and (_new - _y) ** 2 <= _tolerance * _y * _y:
+            if _worth:
+                _h, _f = _evaluate(_x, _new, _step, _upper, _lower$params)
+            return _new, _price - _h if _worth else 0.0, False
         if not _above and not _new > 0:
             _new = 0.0
         elif _high == 1 and not _new < 1:
@@ -99,9 +104,10 @@ $prepare
 
 
 @loops
-def prox_rows(_x, _count, _n, _steps, _apart, _starts, _tolerance, _theta, _worth, _out, _wide):
+def prox_rows(_x, _count, _n, _squares, _steps, _apart, _starts, _tolerance, _theta, _worth, _out, _wide):
     """Replace `count` rows of n numbers, one after the other in the flat `_x`, by their prox; each row is one group.
 
+    squares empty, or sum x^2 of every row, if somebody knows it already
     steps   float64, one a row where apart is 1, one for all where it is 0; 0 leaves a row alone, infinity makes it zero
     starts  float64, empty or one a row, in [0, 1]: where the search for y begins (the last y)
     theta   the parameters, in the order of their names; tolerance: of F(y) / price, where the search ends
@@ -122,7 +128,9 @@ def prox_rows(_x, _count, _n, _steps, _apart, _starts, _tolerance, _theta, _wort
         if _step != _last:
             _last = _step
             _ready = _prepare(_step, _theta)
-        prox_group(_group, _step, _starts[_row] if len(_starts) > 0 else 0.0, _tolerance, _ready, _theta, _worth, _note)
+        _square = _squares[_row] if len(_squares) > 0 else -1.0
+        _start = _starts[_row] if len(_starts) > 0 else 0.0
+        prox_group(_group, _square, _step, _start, _tolerance, _ready, _theta, _worth, _note)
 
 
 def prox_and_indicator(v, step$signature):
@@ -131,7 +139,7 @@ def prox_and_indicator(v, step$signature):
     count, n = rows.size // rows.shape[-1] if rows.size else 0, rows.shape[-1]
     steps = numpy.ascontiguousarray(numpy.broadcast_to(numpy.asarray(step, dtype=numpy.float64), rows.shape[:-1])).ravel()
     theta, out = numpy.array([$listed], dtype=numpy.float64), numpy.empty(4 * count)
-    prox_rows(rows.reshape(-1), count, n, steps, 1, numpy.empty(0), 2e-16, theta, False, out, 4)
+    prox_rows(rows.reshape(-1), count, n, numpy.empty(0), steps, 1, numpy.empty(0), 2e-16, theta, False, out, 4)
     return rows, out[::4].reshape(rows.shape[:-1])
 
 
@@ -148,8 +156,8 @@ def _prepare(_step, _theta):
 """
 
 HEAD = """@loops
-def prox_group(_x, _step, _start, _tolerance, _ready, _theta, _worth, _out):
-    \"\"\"Replace the group `_x` by its prox; step > 0 finite, ready = _prepare(step, theta), the rest as in prox_rows.\"\"\"
+def prox_group(_x, _square, _step, _start, _tolerance, _ready, _theta, _worth, _out):
+    \"\"\"Replace the group `_x` by its prox; step > 0 finite, ready = _prepare(step, theta), square -1 if not known.\"\"\"
 $unpack
 """
 
@@ -162,8 +170,8 @@ GROUP = """    _upper, _lower = $upper, $lower
         _out[:] = math.nan
         return
 $magnitudes
-    _begin = _start if _start > 0 else _guess_y(_m, _step, _upper, _lower$params)
-    _y, _left, _unpaid = _find(_m, _step, _begin, _tolerance, _upper, _lower$params)
+    _begin = _start if _start > 0 else _guess_y(_m, $known, _step, _upper, _lower$params)
+    _y, _left, _unpaid = _find(_m, _step, _begin, _tolerance, _upper, _lower, _worth$params)
     if _unpaid:
         _total, _zero = _write_unpaid(_m, _step, _upper, _lower$params)
     else:
@@ -181,7 +189,7 @@ BALL_BACK = """    _ends = 0.0
     for _k in range(len(_x)):  # infinite entries share the length; the finite ones beside them have no part in it
         _v = numpy.float64(_x[_k])
         if _ends > 0:
-            _unit = math.copysign(1.0 / math.sqrt(_ends), _v) if abs(_v) == math.inf else 0.0
+            _unit = math.copysign(1.0 / numpy.sqrt(_ends), _v) if abs(_v) == math.inf else 0.0
         else:
             _unit = _v / _norm if _norm > 0 else 0.0
         _x[_k] = _unit * _m[0] + 0.0 if _unit != 0 and _m[0] != 0 else 0.0"""
@@ -200,14 +208,14 @@ def _length(_x):
     """|x|_2; scaled where plain squares underflow or overflow."""
     _total = _square(_x, 1.0)
     if 1e-280 < _total < 1e300:
-        return math.sqrt(_total)
+        return numpy.sqrt(_total)
     _top = 0.0
     for _k in range(len(_x)):
         _top = max(_top, abs(numpy.float64(_x[_k])))
     if _top == 0 or _top == math.inf:
         return _top
     _scale = 2.0 ** -math.floor(math.log2(_top))
-    return math.sqrt(_square(_x, _scale)) / _scale
+    return numpy.sqrt(_square(_x, _scale)) / _scale
 
 
 '''

@@ -14,7 +14,9 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 loops = njit(error_model="numpy")
+sums = njit(error_model="numpy", fastmath={"reassoc"})
 BATCH = 4096  # numbers that are worth a call of the prox; the scratch of nets/fused/plan.py is as long
+FEW = 64  # numbers in a unit below which their squares are left to the prox
 
 
 @intrinsic
@@ -28,17 +30,19 @@ def _pointer(context, address):
 
 
 @intrinsic
-def _call_prox(context, prox, x, count, n, steps, apart, starts, begun, tolerance, theta, worth, out, wide):
+def _call_prox(
+    context, prox, x, count, n, squares, known, steps, apart, starts, begun, tolerance, theta, worth, out, wide
+):
     """Call `prox_rows` of a derived module (see `nets/fused/programs.py`); nothing in it can raise."""
     number, whole = types.float64, types.int64
-    kinds = (whole, whole, whole, whole, whole, whole, whole, whole, number, whole, whole, whole, whole)
+    kinds = (*[whole] * 10, number, *[whole] * 4)
 
     def build(context, builder, _signature, arguments):
         real, integer, cell = ir.DoubleType(), ir.IntType(64), ir.IntType(8).as_pointer()
         given: list[Any] = list(arguments[1:])
-        for place in (0, 3, 5, 8, 10):  # x, steps, starts, theta, out
+        for place in (0, 3, 5, 7, 10, 12):  # x, squares, steps, starts, theta, out
             given[place] = builder.inttoptr(given[place], cell)
-        taken = [cell, integer, integer, cell, integer, cell, integer, real, cell, integer, cell, integer]
+        taken = [cell, integer, integer, *[cell, integer] * 3, real, cell, integer, cell, integer]
         function = builder.inttoptr(arguments[0], ir.FunctionType(ir.IntType(32), [cell, cell, *taken]).as_pointer())
         scrap = [cgutils.alloca_once(builder, cell), cgutils.alloca_once(builder, cell)]
         scrap = [builder.bitcast(place, cell) for place in scrap]
@@ -73,40 +77,65 @@ def _put(array, offset, length, gathered, positions, values):
 
 
 @loops
-def _descend(x, w, g, rule):
-    """x = w - lr (g + decay w), in the weights' own precision, as torch does."""
-    rate, decay = rule[0], rule[1]
-    for i in range(len(w)):
-        x[i] = w[i] - rate * (g[i] + decay * w[i])
+def _descended(w, g, rule):
+    """w - lr (g + decay w), in the weights' own precision, as torch does."""
+    return w - rule[0] * (g + rule[1] * w)
 
 
 @loops
-def _descend_with_momentum(x, w, g, m, rule):
-    """d = g + decay w; m = momentum m + d; x = w - lr m, or w - lr (d + momentum m) by Nesterov."""
-    rate, decay, momentum, nesterov = rule[0], rule[1], rule[2], rule[3] != 0
-    for i in range(len(w)):
-        d = g[i] + decay * w[i]
-        b = momentum * m[i] + d
-        m[i] = b
-        x[i] = w[i] - rate * (d + momentum * b if nesterov else b)
+def _pushed(w, g, m, rule):
+    """(w, m): d = g + decay w; m = momentum m + d; w - lr m, or w - lr (d + momentum m) by Nesterov."""
+    d = g + rule[1] * w
+    b = rule[2] * m + d
+    return w - rule[0] * (d + rule[2] * b if rule[3] != 0 else b), b
 
 
 @loops
-def _adam(x, w, g, m, v, rule):
-    """AdamW: rule = (1 - lr decay, 1 - beta1, beta2, 1 - beta2, sqrt(1 - beta2^t), eps, lr / (1 - beta1^t))."""
-    keep, new, old, fresh, correction, eps, rate = rule[0], rule[1], rule[2], rule[3], rule[4], rule[5], rule[6]
-    for i in range(len(w)):
-        first = m[i] + new * (g[i] - m[i])
-        second = v[i] * old + fresh * g[i] * g[i]
-        m[i] = first
-        v[i] = second
-        x[i] = w[i] * keep - rate * (first / (np.sqrt(second) / correction + eps))
+def _adapted(w, g, m, v, rule):
+    """(w, m, v) of AdamW: rule = (1 - lr decay, 1 - beta1, beta2, 1 - beta2, sqrt(1 - beta2^t), eps, lr / (1 - beta1^t))."""
+    first = m + rule[1] * (g - m)
+    second = v * rule[2] + rule[3] * g * g
+    return w * rule[0] - rule[6] * (first / (np.sqrt(second) / rule[4] + rule[5])), first, second
 
 
-@loops
+@sums
 def _load(x, w):
+    """x = w; the sum of squares, as the other three give it: only its additions may be reordered."""
+    total = 0.0
     for i in range(len(w)):
         x[i] = w[i]
+        total += np.float64(w[i]) * np.float64(w[i])
+    return total
+
+
+@sums
+def _descend(x, w, g, rule):
+    total, kept = 0.0, (rule[0], rule[1])
+    for i in range(len(w)):
+        new = _descended(w[i], g[i], kept)
+        x[i] = new
+        total += np.float64(new) * np.float64(new)
+    return total
+
+
+@sums
+def _descend_with_momentum(x, w, g, m, rule):
+    total, kept = 0.0, (rule[0], rule[1], rule[2], rule[3])
+    for i in range(len(w)):
+        new, m[i] = _pushed(w[i], g[i], m[i], kept)
+        x[i] = new
+        total += np.float64(new) * np.float64(new)
+    return total
+
+
+@sums
+def _adam(x, w, g, m, v, rule):
+    total, kept = 0.0, (rule[0], rule[1], rule[2], rule[3], rule[4], rule[5], rule[6])
+    for i in range(len(w)):
+        new, m[i], v[i] = _adapted(w[i], g[i], m[i], v[i], kept)
+        x[i] = new
+        total += np.float64(new) * np.float64(new)
+    return total
 
 
 @loops
@@ -117,40 +146,39 @@ def _memory(addresses, row, tensor, numels, like):
 
 @loops
 def _fetch(part, kind, t, at, n, loose, positions, addresses, numels, rules, spare):
-    """One segment into `part`: the weights after the optimizer's step, whose state is written."""
+    """One segment into `part`: the weights after the optimizer's step, whose state is written; the sum of their squares."""
     w = _take(_memory(addresses, 0, t, numels, part), at, n, loose, positions, spare[0])
     if kind == 0 or addresses[1, t] == 0:
-        _load(part, w)
-        return
+        return _load(part, w)
     g = _take(_memory(addresses, 1, t, numels, part), at, n, loose, positions, spare[1])
     if addresses[2, t] == 0:
-        _descend(part, w, g, rules[t])
-        return
+        return _descend(part, w, g, rules[t])
     state = _memory(addresses, 2, t, numels, part)
     m = _take(state, at, n, loose, positions, spare[2])
     if kind == 1:
-        _descend_with_momentum(part, w, g, m, rules[t])
+        total = _descend_with_momentum(part, w, g, m, rules[t])
     else:
         other = _memory(addresses, 3, t, numels, part)
         v = _take(other, at, n, loose, positions, spare[3])
-        _adam(part, w, g, m, v, rules[t])
+        total = _adam(part, w, g, m, v, rules[t])
         if loose:
             _put(other, at, n, loose, positions, v)
     if loose:
         _put(state, at, n, loose, positions, m)
+    return total
 
 
 @loops
 def sweep_runs(
-    pieces, runs, segments, positions, kind, addresses, numels, rules, scratch, prox, steps, own, starts, tolerance, theta,
-    out, wide,
+    pieces, runs, segments, positions, kind, addresses, numels, rules, squares, scratch, prox, steps, own, starts,
+    tolerance, theta, out, wide,
 ):  # fmt: skip
     """Update (kind; rules by tensor) and prox (steps) every unit of `pieces`, in place.
 
     pieces     (pieces, 3): a run, and its units from .. to; runs, segments: see nets/fused/segments.py
     kind       0: no update, 1: SGD, 2: AdamW; rules (tensors, numbers), of the weights' dtype
     addresses  (4, tensors): weights, gradients (0: none), first and second state (0: none)
-    scratch    (5, largest batch), of the weights' dtype
+    squares    (BATCH,) float64 and scratch (5, largest batch), of the weights' dtype: overwritten
     steps      by unit; a layer whose own is 0 takes its first unit's for all: 0 leave alone, inf zero
     starts     by unit, or empty; theta (layers, parameters); out: a report of 4 numbers a unit where wide is 4,
                4 that are overwritten where it is 0
@@ -162,26 +190,33 @@ def sweep_runs(
         idle = n == 0 or layer < 0 or (apart == 0 and steps[leader] == 0)
         if n == 0 or (kind == 0 and idle):
             continue
-        whole = tail - head == 1 and segments[head, 4] == 0 and (segments[head, 2] == n or run[1] == 1)  # one piece of memory
+        whole = (
+            tail - head == 1 and segments[head, 4] == 0 and (segments[head, 2] == n or run[1] == 1)
+        )  # one piece of memory
         many = max(1, BATCH // n)
         for begin in range(pieces[p, 1], pieces[p, 2], many):
             count = min(many, pieces[p, 2] - begin)
             x = scratch[0, : count * n]
-            if whole:
+            known = 0
+            if whole and (kind == 0 or n < FEW):
                 t, at = segments[head, 0], segments[head, 1] + begin * n
                 if kind == 0:
                     x = _memory(addresses, 0, t, numels, x)[at : at + count * n]
                 else:
                     _fetch(x, kind, t, at, count * n, False, positions, addresses, numels, rules, scratch[1:])
             else:
-                done = 0
+                done, known = 0, count
                 for unit in range(begin, begin + count):
+                    square = 0.0
                     for s in range(head, tail):
                         t, at, long = segments[s, 0], segments[s, 1] + unit * segments[s, 2], segments[s, 3]
                         loose = segments[s, 4] != 0
                         part = x[done : done + long]
-                        _fetch(part, kind, t, at, long, loose, positions, addresses, numels, rules, scratch[1:])
+                        square += _fetch(
+                            part, kind, t, at, long, loose, positions, addresses, numels, rules, scratch[1:]
+                        )
                         done += long
+                    squares[unit - begin] = square
             if not idle:
                 unit = first + begin
                 step_at = steps.ctypes.data + 8 * (unit if apart == 1 else leader)
@@ -189,10 +224,12 @@ def sweep_runs(
                 theta_at, out_at = theta.ctypes.data + 8 * layer * theta.shape[1], out.ctypes.data + 8 * wide * unit
                 x_at, begun = x.ctypes.data, count if len(starts) > 0 else 0
                 _call_prox(
-                    prox, x_at, count, n, step_at, apart, start_at, begun, tolerance, theta_at, wide, out_at, wide
-                )
+                    prox, x_at, count, n, squares.ctypes.data, known, step_at, apart, start_at, begun, tolerance, theta_at,
+                    wide, out_at, wide,
+                )  # fmt: skip
             if whole:
                 if kind != 0:
+                    t, at = segments[head, 0], segments[head, 1] + begin * n
                     _put(_memory(addresses, 0, t, numels, x), at, count * n, False, positions, x)
                 continue
             done = 0

@@ -1,10 +1,11 @@
 """Compiled loops kept on disk: what was compiled once, the next process loads in milliseconds, without numba.
 
 A file is one JSON object in the folder of the derivations (`perspective/cache.py`; PERSPECTIVE_CACHE=off keeps nothing): the
-object file that LLVM wrote, as text, its SHA-256, and the key, which is the whole source text, the versions of numba and llvmlite
-and this processor with its features. Another key is another file, so that old code never meets new text. numba's own cache
-(`cache=True`) is not used: it keeps pickles. What runs from here is as trusted as Python's own __pycache__: it lies in a folder of
-the user's, and a file that belongs to someone else is not looked at. What is damaged or cannot be linked is compiled again.
+object file that LLVM wrote, as text, its SHA-256, and the key, which is the whole source text, the versions of numba and
+llvmlite and this processor with its features. Another key is another file, so that old code never meets new text. numba's own
+cache (`cache=True`) is not used: it keeps pickles. What runs from here is as trusted as Python's own __pycache__: it lies in a
+folder of the user's, and a file that belongs to someone else is not looked at. What is damaged or cannot be linked is compiled
+again: the answer is the same, only later.
 """
 
 import base64
@@ -129,7 +130,6 @@ def _compile(function: Any, signature: Any) -> bytes:
     passes.add_global_dead_code_eliminate_pass()
     passes.add_strip_dead_prototype_pass()
     passes.run(module, llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=3)))
-    open("/tmp/e-cpu/m.ll","w").write(str(module))
     return bytes(machine.emit_object(module))
 
 

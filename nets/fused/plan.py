@@ -1,4 +1,4 @@
-"""What stays the same from step to step, laid out once for the compiled loops: who is shrunk by what, and where all of it lies."""
+"""What stays the same from step to step, laid out once for the compiled loops: who is shrunk by what, and where it lies."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,7 +50,8 @@ class Plan:
 
     parts      one for each derived regulariser; pieces that belong to no group go with the first
     starts     by layer, its first unit
-    scratch    (5, largest batch) of the weights' dtype; addresses (4, tensors); no_rules (tensors, 1): of no update
+    squares    (BATCH,) float64, and scratch (5, largest batch) of the weights' dtype, for the sweep to write on
+    addresses  (4, tensors); no_rules (tensors, 1): of no update
     """
 
     groups: ChannelGroups
@@ -59,13 +60,14 @@ class Plan:
     real: str
     parts: tuple[Part, ...]
     starts: tuple[int, ...]
+    squares: np.ndarray
     scratch: np.ndarray
     addresses: np.ndarray
     no_rules: np.ndarray
 
-    def fits(self, groups: ChannelGroups, regularisers: Mapping[str, Any], dtype: torch.dtype) -> bool:
+    def fits(self, groups: ChannelGroups, regularisers: Mapping[str, Any]) -> bool:
         """Is it still the plan of these?"""
-        if self.groups is not groups or self.dtype != dtype:
+        if self.groups is not groups:
             return False
         return all([regularisers[layer.name] is one for layer, one in zip(groups.layers, self.bound, strict=True)])
 
@@ -83,6 +85,7 @@ def make_plan(table: Segments, groups: ChannelGroups, regularisers: Mapping[str,
         real=real,
         parts=tuple(_parts(table, groups, regularisers, real, numels)),
         starts=tuple(table.start_of[layer.name] for layer in groups.layers),
+        squares=np.empty(BATCH),
         scratch=np.empty((5, largest), dtype=number),
         addresses=np.zeros((4, len(table.tensors)), dtype=np.int64),
         no_rules=np.zeros((len(table.tensors), 1), dtype=number),

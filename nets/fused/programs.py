@@ -13,9 +13,26 @@ from nets.fused.machine_code import call, find_code
 
 # the sweep's arguments in order: w a whole number, f a float64; an address of i int64, d float64, r the weights' kind
 ARGUMENTS = {
-    **{"pieces": "i", "n_pieces": "w", "runs": "i", "n_runs": "w", "segments": "i", "n_segments": "w", "positions": "i"},
+    **{
+        "pieces": "i",
+        "n_pieces": "w",
+        "runs": "i",
+        "n_runs": "w",
+        "segments": "i",
+        "n_segments": "w",
+        "positions": "i",
+    },
     **{"n_positions": "w", "numels": "i", "n_tensors": "w", "n_layers": "w", "n_parameters": "w", "n_units": "w"},
-    **{"prox": "w", "theta": "d", "tolerance": "f", "scratch": "r", "long": "w", "kind": "w", "addresses": "i"},
+    **{
+        "prox": "w",
+        "theta": "d",
+        "tolerance": "f",
+        "squares": "d",
+        "scratch": "r",
+        "long": "w",
+        "kind": "w",
+        "addresses": "i",
+    },
     **{"rules": "r", "n_rules": "w", "steps": "d", "own": "i", "starts": "d", "n_starts": "w", "out": "d", "wide": "w"},
 }
 
@@ -33,11 +50,12 @@ def prox_address(regularizer: Any, real: str) -> int:
         exec(compile(text, "<derived numba source>", "exec"), namespace)
         prox_rows, parameters = namespace["prox_rows"], max(1, len(regularizer.block.parameters))
 
-        def rows(x, count, n, steps, apart, starts, begun, tolerance, theta, worth, out, wide):  # type: ignore[no-untyped-def]
+        def rows(x, count, n, squares, known, steps, apart, starts, begun, tolerance, theta, worth, out, wide):  # type: ignore[no-untyped-def]
             prox_rows(
                 carray(x, (count * n,)),
                 count,
                 n,
+                carray(squares, (known,)),
                 carray(steps, (count,)),
                 apart,
                 carray(starts, (begun,)),
@@ -50,7 +68,8 @@ def prox_address(regularizer: Any, real: str) -> int:
 
         number, whole, cells = types.float64, types.int64, types.CPointer(types.float64)
         mine = types.CPointer(getattr(types, real))
-        return rows, types.void(mine, whole, whole, cells, whole, cells, whole, number, cells, whole, cells, whole)
+        kinds = (mine, whole, whole, cells, whole, cells, whole, cells, whole, number, cells, whole, cells, whole)
+        return rows, types.void(*kinds)
 
     return find_code("\n".join((real, text, _own_text("programs.py"))), build)
 
@@ -62,12 +81,12 @@ def sweep(real: str) -> Callable[..., None]:
     def build() -> tuple[Any, Any]:
         from numba import carray, types
 
-        from nets.fused.kernel import sweep_runs
+        from nets.fused.kernel import BATCH, sweep_runs
 
         def entry(  # type: ignore[no-untyped-def]
             pieces, n_pieces, runs, n_runs, segments, n_segments, positions, n_positions, numels, n_tensors, n_layers,
-            n_parameters, n_units, prox, theta, tolerance, scratch, long, kind, addresses, rules, n_rules, steps, own, starts,
-            n_starts, out, wide,
+            n_parameters, n_units, prox, theta, tolerance, squares, scratch, long, kind, addresses, rules, n_rules, steps,
+            own, starts, n_starts, out, wide,
         ):  # fmt: skip
             sweep_runs(
                 carray(pieces, (n_pieces, 3)),
@@ -78,6 +97,7 @@ def sweep(real: str) -> Callable[..., None]:
                 carray(addresses, (4, n_tensors)),
                 carray(numels, (n_tensors,)),
                 carray(rules, (n_tensors, n_rules)),
+                carray(squares, (BATCH,)),
                 carray(scratch, (5, long)),
                 prox,
                 carray(steps, (n_units,)),

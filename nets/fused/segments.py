@@ -10,6 +10,7 @@ The order of a group's numbers means nothing to a prox, so that rows of a channe
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
@@ -23,7 +24,7 @@ from perspective.errors import InputError
 PIECE = 4096  # numbers of a unit that belongs to no group
 SHORT_RUN = 8  # runs shorter than this are gathered through positions
 
-Layout = tuple[torch.Size, tuple[int, ...]]
+Layout = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
 
 
 @final
@@ -31,7 +32,7 @@ Layout = tuple[torch.Size, tuple[int, ...]]
 class Segments:
     """The table. Units first: the groups, layer by layer; then the pieces that belong to no group.
 
-    tensors    the parameters, by number; layouts their shapes and strides when the table was built
+    tensors    the parameters, by number; layouts their shapes, strides, dtypes and devices when the table was built
     runs       (runs, 7) first unit, number of units, numbers in a unit, first and last + 1 of its segments, layer (-1: no
                group), first unit of the layer
     segments   (segments, 5) tensor, offset of the run's first unit, stride to the next unit, length, gathered (0, 1); an
@@ -43,7 +44,7 @@ class Segments:
     """
 
     tensors: tuple[nn.Parameter, ...]
-    layouts: tuple[Layout, ...]
+    layouts: list[Layout]
     runs: np.ndarray
     segments: np.ndarray
     positions: np.ndarray
@@ -56,9 +57,14 @@ class Segments:
         """The number of groups; they are the first units."""
         return int((self.layer_of >= 0).sum())
 
+    @cached_property
+    def number_of(self) -> dict[int, int]:
+        """By id of a parameter, its number."""
+        return {id(p): number for number, p in enumerate(self.tensors)}
+
     def fits(self) -> bool:
         """Have all tensors still the layout of the table?"""
-        return all([(p.shape, p.stride()) == layout for p, layout in zip(self.tensors, self.layouts, strict=True)])
+        return [(p.shape, p.stride(), p.dtype, p.device) for p in self.tensors] == self.layouts
 
 
 def build_segments(groups: ChannelGroups, others: Iterable[nn.Parameter] = ()) -> Segments:
@@ -162,7 +168,7 @@ class _Builder:
         runs, segments = find_runs(rows[:, 1:], first, sizes, layer_of)
         return Segments(
             tensors=tensors,
-            layouts=tuple((p.shape, p.stride()) for p in tensors),
+            layouts=[(p.shape, p.stride(), p.dtype, p.device) for p in tensors],
             runs=runs,
             segments=segments,
             positions=np.concatenate([*self.positions, np.zeros(0, dtype=np.int64)]),

@@ -52,7 +52,7 @@ class Update:
     kind: int
     rules: np.ndarray
     addresses: np.ndarray
-    held: tuple[Tensor, ...] = ()  # what the addresses point into lives as long as they do
+    held: tuple[Tensor, ...] = ()  # copies that the addresses point into live as long as they do
 
 
 def prox_fused(
@@ -84,10 +84,9 @@ def run(
     starts: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, GroupReport]:
     """One sweep over the table: the update, then the prox; InputError where the tensors cannot be taken."""
-    dtype = _common_dtype(table)
     plan = _PLANS.get(table)
-    if plan is None or not plan.fits(groups, regularisers, dtype):
-        plan = _PLANS[table] = make_plan(table, groups, regularisers, dtype)
+    if plan is None or not plan.fits(groups, regularisers):
+        plan = _PLANS[table] = make_plan(table, groups, regularisers, _common_dtype(table))
     if update is None:
         plan.addresses[WEIGHT] = [p.data_ptr() for p in table.tensors]
         update = Update(0, plan.no_rules, plan.addresses)
@@ -102,7 +101,7 @@ def run(
         *(_at(begin), len(begin), _at(found), 4 if report else 0),
     )
     for part in plan.parts:
-        _spread(plan, part, (*part.fixed, TOLERANCE[dtype]), rest)
+        _spread(plan, part, (*part.fixed, TOLERANCE[plan.dtype]), rest)
     torch.autograd.graph.increment_version(table.tensors)  # saved for a backward pass, they are not what they were
     if not report:
         return {}
@@ -136,17 +135,25 @@ def _spread(plan: Plan, part: Any, fixed: tuple[Any, ...], rest: tuple[Any, ...]
     work_on = sweep(plan.real)
     threads = max(1, min(torch.get_num_threads(), part.numbers // SHARE))
     if threads == 1:
-        work_on(_at(part.pieces), len(part.pieces), *fixed, _at(plan.scratch), plan.scratch.shape[1], *rest)
+        work_on(
+            _at(part.pieces),
+            len(part.pieces),
+            *fixed,
+            _at(plan.squares),
+            _at(plan.scratch),
+            plan.scratch.shape[1],
+            *rest,
+        )
         return
     shares, turn = part.share(8 * threads), itertools.count()
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
-            scratch = np.empty_like(plan.scratch)
+            squares, scratch = np.empty_like(plan.squares), np.empty_like(plan.scratch)
             while (number := next(turn)) < len(shares):
                 pieces = shares[number]
-                work_on(_at(pieces), len(pieces), *fixed, _at(scratch), scratch.shape[1], *rest)
+                work_on(_at(pieces), len(pieces), *fixed, _at(squares), _at(scratch), scratch.shape[1], *rest)
         except BaseException as error:  # handed to the caller's thread below
             failures.append(error)
 
@@ -161,7 +168,7 @@ def _spread(plan: Plan, part: Any, fixed: tuple[Any, ...], rest: tuple[Any, ...]
 
 
 def _common_dtype(table: Segments) -> torch.dtype:
-    kinds = {(p.dtype, p.device.type) for p in table.tensors}
+    kinds = {(dtype, device.type) for _, _, dtype, device in table.layouts}
     if any(device != "cpu" for _, device in kinds):
         raise InputError("fused runs on the CPU only, and the network is not there; choose implementation='flat'")
     if len(kinds) != 1 or next(iter(kinds))[0] not in TOLERANCE:
