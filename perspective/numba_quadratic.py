@@ -67,7 +67,7 @@ def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _worth, _ready):
     """(y, what is left of F(y), was F(0) >= 0) of a group that the box may hold: the search begins at y, in (0, top].
 
     top is the answer, slack what F leaves there, where the box holds nothing. F is concave: F(y) - y F'(y) < 0 shows F(0) < 0.
-    A step's error is about the square of the last one's: after a move below sqrt(tolerance) nobody looks but for a report.
+    A step's error is about the square of the last one's: after a move below sqrt(tolerance) / 10 nobody looks but for a report.
     """
     _bend, _a, _reach, _price, _bound, _full, _rate = _ready
     _low, _high, _above, _left = 0.0, 1.0, False, 0.0
@@ -96,7 +96,7 @@ def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _worth, _ready):
         if len(_x) > 32 and _turn < 20:
             _jump = _stay(_q, _a * _free, _left + _part - _rise * _q, _rise) - _bend
             _new = _jump if _low <= _jump <= _high else _new
-        if _above and _low < _new < _high and (_new - _y) ** 2 <= _tolerance * _y * _y:
+        if _above and _low < _new < _high and 100.0 * (_new - _y) ** 2 <= _tolerance * _y * _y:
             if _worth:
                 _q = _new + _bend
                 _free, _held, _count = _split(_x, _less, _bound * _q)

@@ -10,10 +10,11 @@ from perspective.block import IndicatorBlock
 from perspective.errors import InputError
 from perspective.far_out import Q, far_out
 from perspective.norms import powers_of
+from perspective.numba_length import BALL, BALL_BACK, LENGTH
 from perspective.numba_quadratic import QUADRATIC_GROUP, QUADRATIC_TERMS, SHRINK, SOFT_SHRINK
 from perspective.numba_radial_box import JOINED_NUMBA_TERMS
 from perspective.numba_separate import NUMERIC_NUMBA_ROOT, SEPARATE_NUMBA_TERMS
-from perspective.numba_template import BALL, BALL_BACK, GROUP, HEAD, LENGTH, NUMBA, PLAIN
+from perspective.numba_template import GROUP, HEAD, NUMBA, PLAIN
 from perspective.scalar import AffineSegment, ScalarCalculus, T, V, Y
 
 TAKEN = {"math", "numpy", "njit", "abs", "min", "max", "len", "range", "EPSILON", "loops", "sums"}

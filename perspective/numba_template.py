@@ -58,7 +58,7 @@ def _find(_x, _step, _start, _tolerance, _upper, _lower, _worth$params):
     """(y, what is left of F(y), was F(0) >= 0): Newton from `start` inside a bracket; the ends are looked at when reached.
 
     The step is Newton's for F = price - h turned into price^(-1/2) - h^(-1/2): of a quadratic cost that is affine in y. Its
-    error is the square of the last one's, about: after a move below sqrt(tolerance) nobody looks again but for a report.
+    error is the square of the last one's, about: after a move below sqrt(tolerance) / 10 nobody looks again but for a report.
     """
     _price = $price
     _low, _high, _above, _y = 0.0, 1.0, False, _start
@@ -79,7 +79,7 @@ def _find(_x, _step, _start, _tolerance, _upper, _lower, _worth$params):
             break
         _over = _h / _price
         _new = _y - _excess / _f * ($stretch)
-        if _above and _low < _new < _high and (_new - _y) ** 2 <= _tolerance * _y * _y:
+        if _above and _low < _new < _high and 100.0 * (_new - _y) ** 2 <= _tolerance * _y * _y:
             if _worth:
                 _h, _f = _evaluate(_x, _new, _step, _upper, _lower$params)
             return _new, _price - _h if _worth else 0.0, False
@@ -178,44 +178,3 @@ $magnitudes
         _total, _zero = _write(_m, _y, _step, _upper, _lower, _worth$params), False
 $directions
     _out[0], _out[1], _out[2], _out[3] = _y, _total + _y * ($price), _left, _zero"""
-
-BALL = """    _norm = _length(_x)
-    _m = _out[:1]  # the group of one number, its length
-    _m[0] = _norm"""
-
-BALL_BACK = """    _ends = 0.0
-    for _k in range(len(_x)):
-        _ends += 1.0 if abs(_x[_k]) == math.inf else 0.0
-    for _k in range(len(_x)):  # infinite entries share the length; the finite ones beside them have no part in it
-        _v = numpy.float64(_x[_k])
-        if _ends > 0:
-            _unit = math.copysign(1.0 / numpy.sqrt(_ends), _v) if abs(_v) == math.inf else 0.0
-        else:
-            _unit = _v / _norm if _norm > 0 else 0.0
-        _x[_k] = _unit * _m[0] + 0.0 if _unit != 0 and _m[0] != 0 else 0.0"""
-
-LENGTH = '''@sums
-def _square(_x, _scale):
-    _total = 0.0
-    for _k in range(len(_x)):
-        _v = numpy.float64(_x[_k]) * _scale
-        _total += _v * _v
-    return _total
-
-
-@loops
-def _length(_x):
-    """|x|_2; scaled where plain squares underflow or overflow."""
-    _total = _square(_x, 1.0)
-    if 1e-280 < _total < 1e300:
-        return numpy.sqrt(_total)
-    _top = 0.0
-    for _k in range(len(_x)):
-        _top = max(_top, abs(numpy.float64(_x[_k])))
-    if _top == 0 or _top == math.inf:
-        return _top
-    _scale = 2.0 ** -math.floor(math.log2(_top))
-    return numpy.sqrt(_square(_x, _scale)) / _scale
-
-
-'''

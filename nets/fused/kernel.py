@@ -7,15 +7,14 @@ The caller runs them in plain threads over shares of the units.
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import carray, njit, types
+from numba import carray, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-loops = njit(error_model="numpy")
-sums = njit(error_model="numpy", fastmath={"reassoc"})
-BATCH = 4096  # numbers that are worth a call of the prox; the scratch of nets/fused/plan.py is as long
+from nets.fused.programs import BATCH
+from nets.fused.rules import adam, descend, descend_with_momentum, load, loops
+
 FEW = 64  # numbers in a unit below which their squares are left to the prox
 
 
@@ -77,68 +76,6 @@ def _put(array, offset, length, gathered, positions, values):
 
 
 @loops
-def _descended(w, g, rule):
-    """w - lr (g + decay w), in the weights' own precision, as torch does."""
-    return w - rule[0] * (g + rule[1] * w)
-
-
-@loops
-def _pushed(w, g, m, rule):
-    """(w, m): d = g + decay w; m = momentum m + d; w - lr m, or w - lr (d + momentum m) by Nesterov."""
-    d = g + rule[1] * w
-    b = rule[2] * m + d
-    return w - rule[0] * (d + rule[2] * b if rule[3] != 0 else b), b
-
-
-@loops
-def _adapted(w, g, m, v, rule):
-    """(w, m, v) of AdamW: rule = (1 - lr decay, 1 - beta1, beta2, 1 - beta2, sqrt(1 - beta2^t), eps, lr / (1 - beta1^t))."""
-    first = m + rule[1] * (g - m)
-    second = v * rule[2] + rule[3] * g * g
-    return w * rule[0] - rule[6] * (first / (np.sqrt(second) / rule[4] + rule[5])), first, second
-
-
-@sums
-def _load(x, w):
-    """x = w; the sum of squares, as the other three give it: only its additions may be reordered."""
-    total = 0.0
-    for i in range(len(w)):
-        x[i] = w[i]
-        total += np.float64(w[i]) * np.float64(w[i])
-    return total
-
-
-@sums
-def _descend(x, w, g, rule):
-    total, kept = 0.0, (rule[0], rule[1])
-    for i in range(len(w)):
-        new = _descended(w[i], g[i], kept)
-        x[i] = new
-        total += np.float64(new) * np.float64(new)
-    return total
-
-
-@sums
-def _descend_with_momentum(x, w, g, m, rule):
-    total, kept = 0.0, (rule[0], rule[1], rule[2], rule[3])
-    for i in range(len(w)):
-        new, m[i] = _pushed(w[i], g[i], m[i], kept)
-        x[i] = new
-        total += np.float64(new) * np.float64(new)
-    return total
-
-
-@sums
-def _adam(x, w, g, m, v, rule):
-    total, kept = 0.0, (rule[0], rule[1], rule[2], rule[3], rule[4], rule[5], rule[6])
-    for i in range(len(w)):
-        new, m[i], v[i] = _adapted(w[i], g[i], m[i], v[i], kept)
-        x[i] = new
-        total += np.float64(new) * np.float64(new)
-    return total
-
-
-@loops
 def _memory(addresses, row, tensor, numels, like):
     """All numbers of a tensor; row: 0 weights, 1 gradients, 2 and 3 the optimizer's state."""
     return carray(_pointer(addresses[row, tensor]), (numels[tensor],), like.dtype)
@@ -149,18 +86,18 @@ def _fetch(part, kind, t, at, n, loose, positions, addresses, numels, rules, spa
     """One segment into `part`: the weights after the optimizer's step, whose state is written; the sum of their squares."""
     w = _take(_memory(addresses, 0, t, numels, part), at, n, loose, positions, spare[0])
     if kind == 0 or addresses[1, t] == 0:
-        return _load(part, w)
+        return load(part, w)
     g = _take(_memory(addresses, 1, t, numels, part), at, n, loose, positions, spare[1])
     if addresses[2, t] == 0:
-        return _descend(part, w, g, rules[t])
+        return descend(part, w, g, rules[t])
     state = _memory(addresses, 2, t, numels, part)
     m = _take(state, at, n, loose, positions, spare[2])
     if kind == 1:
-        total = _descend_with_momentum(part, w, g, m, rules[t])
+        total = descend_with_momentum(part, w, g, m, rules[t])
     else:
         other = _memory(addresses, 3, t, numels, part)
         v = _take(other, at, n, loose, positions, spare[3])
-        total = _adam(part, w, g, m, v, rules[t])
+        total = adam(part, w, g, m, v, rules[t])
         if loose:
             _put(other, at, n, loose, positions, v)
     if loose:

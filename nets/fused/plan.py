@@ -7,11 +7,9 @@ from typing import Any, final
 import numpy as np
 import torch
 
-from nets.fused.programs import prox_address
+from nets.fused.programs import BATCH, prox_address
 from nets.fused.segments import Segments
 from nets.groups import ChannelGroups
-
-BATCH = 4096  # numbers that the sweep takes at once, unless one unit has more
 
 
 @final

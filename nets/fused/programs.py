@@ -11,6 +11,7 @@ from typing import Any
 
 from nets.fused.machine_code import call, find_code
 
+BATCH = 4096  # numbers that are worth a call of the prox
 # the sweep's arguments in order: w a whole number, f a float64; an address of i int64, d float64, r the weights' kind
 ARGUMENTS = {
     **{
@@ -81,7 +82,7 @@ def sweep(real: str) -> Callable[..., None]:
     def build() -> tuple[Any, Any]:
         from numba import carray, types
 
-        from nets.fused.kernel import BATCH, sweep_runs
+        from nets.fused.kernel import sweep_runs
 
         def entry(  # type: ignore[no-untyped-def]
             pieces, n_pieces, runs, n_runs, segments, n_segments, positions, n_positions, numels, n_tensors, n_layers,
@@ -114,7 +115,7 @@ def sweep(real: str) -> Callable[..., None]:
         kinds |= {"w": types.int64, "f": types.float64}
         return entry, types.void(*(kinds[letter] for letter in ARGUMENTS.values()))
 
-    text = "\n".join((real, _own_text("kernel.py"), _own_text("programs.py")))
+    text = "\n".join((real, *(_own_text(name) for name in ("kernel.py", "rules.py", "programs.py"))))
     pointers = {letter: ctypes.c_void_p for letter in "idr"}
     kinds = {**pointers, "w": ctypes.c_int64, "f": ctypes.c_double}
     return call(find_code(text, build), tuple(kinds[letter] for letter in ARGUMENTS.values()))
