@@ -4,7 +4,8 @@ With u_k = max(|v_k| - step b, 0) and q = y + 2 a step the weights are s_k = min
     F(y) = price - (a/q^2) sum_{not C} u_k^2 - sum_C (M (u_k - y M)/step - a M^2).
 Without the box F has the root y0 = |u|_2 sqrt(a/price) - 2 a step. A held number counts for no less in the box than it would
 without, as long as u_k / (M q) - 1 <= y / (a step): then the box's root is not below y0, and where y0 >= 1 it is one. So one pass
-(|u|_2) answers these groups, and those whose length cannot reach the box; elsewhere the search starts at y0, and each pass says
+(|u|_2) answers these groups, and those whose length cannot reach the box. The largest u alone bounds the root from below, too,
+by u/M - (price/M^2 + a) step, where price > a M^2; the search starts at the higher of these bounds, and each pass says
 which numbers the box holds: F with these held is solved by a few divisions, without looking at the group again.
 """
 
@@ -17,6 +18,20 @@ def _square_of(_x, _less):
         _u = 0.0 if _u < 0 else _u
         _total += _u * _u
     return _total
+
+
+@loops
+def _from_bits(_bits):
+    return numpy.int64(_bits).view(numpy.float64)
+
+
+@loops
+def _largest(_x):
+    """max_k |x_k|: of the bit patterns, which order nonnegative numbers as the numbers do."""
+    _top = numpy.int64(0)
+    for _k in range(len(_x)):
+        _top = max(_top, numpy.float64(abs(_x[_k])).view(numpy.int64))
+    return _from_bits(_top)
 
 
 @sums
@@ -64,9 +79,9 @@ def _stay(_q, _square, _flat, _rise):
 
 @loops
 def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _worth, _ready):
-    """(y, what is left of F(y), was F(0) >= 0) of a group that the box may hold: the search begins at y, in (0, top].
+    """(y, what is left of F(y), was F(0) >= 0) of a group that the box may hold: the search begins at y.
 
-    top is the answer, slack what F leaves there, where the box holds nothing. F is concave: F(y) - y F'(y) < 0 shows F(0) < 0.
+    top is the root without the box, slack what F leaves there. F is concave: F(y) - y F'(y) < 0 shows F(0) < 0.
     A step's error is about the square of the last one's: after a move below sqrt(tolerance) / 10 nobody looks but for a report.
     """
     _bend, _a, _reach, _price, _bound, _full, _rate = _ready
@@ -75,7 +90,7 @@ def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _worth, _ready):
     for _turn in range(200):
         _q = _y + _bend
         _free, _held, _count = _split(_x, _less, _bound * _q)
-        if _turn == 0 and _count == 0:
+        if _turn == 0 and _count == 0 and _y <= _top:
             return _top, _slack, False
         _part, _rise = _a * _free / (_q * _q), _bound * _rate * _count
         _h = _part + _rate * (_held - _y * _bound * _count) - _a * _bound * _bound * _count
@@ -146,17 +161,28 @@ QUADRATIC_GROUP = """    _bend, _a, _reach, _price, _bound, _full, _rate = _read
             return
         _left = _price - _full * _square if _y >= 1 else 0.0
         _y = min(_y, 1.0)
-        if _y == 1 and _norm <= _bound * (1.0 + _bend) * (1.0 + 2.0 / _bend):
+        _sure = _y == 1 and _norm <= _bound * (1.0 + _bend) * (1.0 + 2.0 / _bend)
+        if not _sure and _norm > _bound * (_y + _bend):
+            _peak = _largest(_x) - _less
+            _alone = (_peak - (_price / _bound + _a * _bound) * _step) / _bound if _price > _a * _bound * _bound else 0.0
+            _sure = _alone >= 1
+            if not _sure and _peak > _bound * (_y + _bend):
+                _begin = max(_y, _alone)
+                if len(_x) > 32:  # the root if the largest is all that the box holds
+                    _flat = _price - _rate * (_peak + _bend * _bound) + _a * _bound * _bound
+                    _next = _stay(_begin + _bend, _a * (_square - _peak * _peak), _flat, _rate * _bound) - _bend
+                    _begin = min(_next, 1.0) if _next > _begin else _begin
+                _begin = _start if 0 < _start < 1 else _begin
+                _y, _left, _gone = _boxed(_x, _less, _step, _begin, _y, _left, _tolerance, _worth, _ready)
+                if _gone:
+                    _x[:] = 0.0
+                    _out[0], _out[1], _out[2], _out[3] = 0.0, 0.0, _left, 1.0
+                    return
+        if _sure:
+            _y = 1.0
             if _worth and _norm > _bound * (1.0 + _bend):
                 _free, _held, _count = _split(_x, _less, _bound * (1.0 + _bend))
                 _left = _price - _full * _free - _rate * (_held - _bound * _count) + _a * _bound * _bound * _count
-        elif _norm > _bound * (_y + _bend):
-            _begin = _start if 0 < _start < _y else _y
-            _y, _left, _gone = _boxed(_x, _less, _step, _begin, _y, _left, _tolerance, _worth, _ready)
-            if _gone:
-                _x[:] = 0.0
-                _out[0], _out[1], _out[2], _out[3] = 0.0, 0.0, _left, 1.0
-                return
         _shrink(_x, _less, _y / (_y + _bend), _bound * _y)
         _out[0], _out[2], _out[3] = _y, _left, 0.0
         _out[1] = _paid(_x, _y$params) + _y * _price if _worth else 0.0

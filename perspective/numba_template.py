@@ -2,7 +2,7 @@
 
 Numbers are float32 or float64; every one is taken to float64 when it is read, and rounded once, when it is written.
 fastmath is off wherever something is decided. Only the functions that add up terms may reorder their additions
-("reassoc": a sum in vector registers); infinities and not-a-number keep their meaning everywhere.
+("reassoc": a sum in vector registers; "contract": a product rounded with its sum); infinities and not-a-number keep their meaning everywhere.
 """
 
 NUMBA = '''"""Prox of the projected perspective regulariser, group by group: $declaration. Needs numpy and numba only.
@@ -17,7 +17,7 @@ from numba import njit
 
 EPSILON = 2.220446049250313e-16
 loops = njit(error_model="numpy", _nrt=False)  # nothing here allocates
-sums = njit(error_model="numpy", _nrt=False, fastmath={"reassoc"})
+sums = njit(error_model="numpy", _nrt=False, fastmath={"reassoc", "contract"})
 
 
 @loops

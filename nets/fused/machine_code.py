@@ -149,8 +149,9 @@ def _machine() -> Any:
     _made_for()
     target = llvm.Target.from_triple(llvm.get_process_triple())
     features = llvm.get_host_cpu_features().flatten()
+    # large: code and its constants may be put more than 2 GB apart, and LLVM ends the process where a distance does not fit
     return target.create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="pic", codemodel="small", jit=True
+        cpu=llvm.get_host_cpu_name(), features=features, opt=3, reloc="static", codemodel="large", jit=True
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 loops = njit(error_model="numpy")
-sums = njit(error_model="numpy", fastmath={"reassoc"})
+sums = njit(error_model="numpy", fastmath={"reassoc", "contract"})
 
 
 @loops
