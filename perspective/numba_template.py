@@ -1,8 +1,8 @@
 """The text of a derived numba module: loops over one group after the other; `numba_source.py` fills the $fields.
 
 Numbers are float32 or float64; every one is taken to float64 when it is read, and rounded once, when it is written.
-fastmath is off wherever something is decided. Only the functions that add up terms may reorder their additions
-("reassoc": a sum in vector registers; "contract": a product rounded with its sum); infinities and not-a-number keep their meaning everywhere.
+fastmath is off wherever something is decided. Only the functions that add up terms may reorder their additions ("reassoc": a
+sum in vector registers; "contract": a product rounded with its sum); infinities and not-a-number keep their meaning everywhere.
 """
 
 NUMBA = '''"""Prox of the projected perspective regulariser, group by group: $declaration. Needs numpy and numba only.
