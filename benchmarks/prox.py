@@ -8,7 +8,6 @@ groups) and this project's ResNet-20, both with random weights; SPR, M half the 
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.clock import seconds as seconds_now
 from benchmarks.environment import command_line, environment, keep
 from benchmarks.prox_peer import peer_prox, peer_step
 from benchmarks.prox_scaling import measure_scaling, scaling_tables
@@ -71,9 +71,9 @@ def interleave(works: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np
     seconds: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            start = time.perf_counter()
+            start = seconds_now()
             work()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(seconds_now() - start)
     return {name: np.array(times) for name, times in seconds.items()}
 
 
@@ -126,9 +126,9 @@ def loop_seconds(subject: Subject) -> float:
     total = 0.0
     for layer in subject.groups.layers:
         few = subject.groups.rows(layer)[:SAMPLE]
-        start = time.perf_counter()
+        start = seconds_now()
         prox_rows(few, subject.steps[layer.name], subject.regularisers[layer.name], "loop")
-        total += (time.perf_counter() - start) * layer.channels / len(few)
+        total += (seconds_now() - start) * layer.channels / len(few)
     return total
 
 

@@ -1,6 +1,5 @@
 """How the fused prox grows: with the number of weights, and with the size of a group, the copy of as many bytes beside it."""
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.clock import seconds as seconds_now
 from nets.fused.sweep import prox_fused
 from nets.groups import ChannelGroups
 from nets.structures.slices import Layer, Span
@@ -73,9 +73,9 @@ def _measure(cost: str, channels: int, size: int, rounds: int) -> Row:
 
 
 def _seconds(work: Callable[[], Any]) -> float:
-    start = time.perf_counter()
+    start = seconds_now()
     work()
-    return time.perf_counter() - start
+    return seconds_now() - start
 
 
 def _draw(found: list[Row], path: Path) -> None:

@@ -1,6 +1,7 @@
 """Where the numbers of every group lie in memory: the table that a fused kernel walks, built once for a network.
 
     unit (a group, or a piece of what no group holds) -> segments -> (tensor, offset, length), or gathered positions
+    run (units that are alike, one after the other) -> the segments of its first unit, and how far the next unit's lie
 
 Parameters stay where they are: the kernel reads through their addresses, asked for anew at every step. So checkpoints,
 copies, DDP and code that replaces `.data` need no care; only another layout (channels_last, a reshape) asks for a new table.
@@ -9,30 +10,33 @@ The order of a group's numbers means nothing to a prox, so that rows of a channe
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, final
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nets.fused.runs import find_runs
 from nets.groups import ChannelGroups, Layer
 from perspective.errors import InputError
 
 PIECE = 4096  # numbers of a unit that belongs to no group
 SHORT_RUN = 8  # runs shorter than this are gathered through positions
 
-Layout = tuple[torch.Size, tuple[int, ...]]
+Layout = tuple[torch.Size, tuple[int, ...], torch.dtype, torch.device]
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Segments:
     """The table. Units first: the groups, layer by layer; then the pieces that belong to no group.
 
-    tensors    the parameters, by number; layouts their shapes and strides when the table was built
-    first      (units + 1,) the first segment of each unit
-    tensor, offset, length   (segments,) offset: into the tensor's memory, or into `positions` where gathered
-    gathered   (segments,) boolean
+    tensors    the parameters, by number; layouts their shapes, strides, dtypes and devices when the table was built
+    runs       (runs, 7) first unit, number of units, numbers in a unit, first and last + 1 of its segments, layer (-1: no
+               group), first unit of the layer
+    segments   (segments, 5) tensor, offset of the run's first unit, stride to the next unit, length, gathered (0, 1); an
+               offset is into the tensor's memory, or into `positions` where gathered
     positions  places in memory of gathered numbers
     sizes      (units,) numbers in each unit
     layer_of   (units,) the layer's number; -1: no group
@@ -40,12 +44,9 @@ class Segments:
     """
 
     tensors: tuple[nn.Parameter, ...]
-    layouts: tuple[Layout, ...]
-    first: np.ndarray
-    tensor: np.ndarray
-    offset: np.ndarray
-    length: np.ndarray
-    gathered: np.ndarray
+    layouts: list[Layout]
+    runs: np.ndarray
+    segments: np.ndarray
     positions: np.ndarray
     sizes: np.ndarray
     layer_of: np.ndarray
@@ -56,9 +57,14 @@ class Segments:
         """The number of groups; they are the first units."""
         return int((self.layer_of >= 0).sum())
 
+    @cached_property
+    def number_of(self) -> dict[int, int]:
+        """By id of a parameter, its number."""
+        return {id(p): number for number, p in enumerate(self.tensors)}
+
     def fits(self) -> bool:
         """Have all tensors still the layout of the table?"""
-        return all((p.shape, p.stride()) == layout for p, layout in zip(self.tensors, self.layouts, strict=True))
+        return [(p.shape, p.stride(), p.dtype, p.device) for p in self.tensors] == self.layouts
 
 
 def build_segments(groups: ChannelGroups, others: Iterable[nn.Parameter] = ()) -> Segments:
@@ -155,19 +161,18 @@ class _Builder:
     def finish(self, start_of: dict[str, int], layer_of: np.ndarray) -> Segments:
         """Sort by unit and freeze."""
         rows = np.concatenate(self.segments) if self.segments else np.zeros((0, 5), dtype=np.int64)
-        rows = rows[np.argsort(rows[:, 0], kind="stable")]
-        columns = [np.ascontiguousarray(column, dtype=np.int64) for column in rows.T]
+        rows = np.ascontiguousarray(rows[np.argsort(rows[:, 0], kind="stable")], dtype=np.int64)
+        first = np.searchsorted(rows[:, 0], np.arange(self.units + 1))
+        sizes = np.bincount(rows[:, 0], weights=rows[:, 3], minlength=self.units).astype(np.int64)
         tensors = tuple(parameter for _, parameter in self.tensors.values())
+        runs, segments = find_runs(rows[:, 1:], first, sizes, layer_of)
         return Segments(
             tensors=tensors,
-            layouts=tuple((p.shape, p.stride()) for p in tensors),
-            first=np.searchsorted(columns[0], np.arange(self.units + 1)).astype(np.int64),
-            tensor=columns[1],
-            offset=columns[2],
-            length=columns[3],
-            gathered=columns[4].astype(bool),
+            layouts=[(p.shape, p.stride(), p.dtype, p.device) for p in tensors],
+            runs=runs,
+            segments=segments,
             positions=np.concatenate([*self.positions, np.zeros(0, dtype=np.int64)]),
-            sizes=np.bincount(columns[0], weights=columns[3], minlength=self.units).astype(np.int64),
+            sizes=sizes,
             layer_of=layer_of,
             start_of=start_of,
         )

@@ -8,7 +8,6 @@ import itertools
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, final
 from weakref import WeakKeyDictionary
 
@@ -16,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nets.fused.plan import Plan, make_plan
+from nets.fused.programs import sweep
 from nets.fused.segments import Segments, build_segments
 from nets.groups import ChannelGroups
 from perspective.errors import InputError
@@ -26,6 +27,7 @@ SHARE = 100_000  # numbers that are worth a thread
 TOLERANCE = {torch.float32: 1e-10, torch.float64: 1e-15}  # of F(y) / price, where the search for y ends
 
 _TABLES: "WeakKeyDictionary[ChannelGroups, Segments]" = WeakKeyDictionary()
+_PLANS: "WeakKeyDictionary[Segments, Plan]" = WeakKeyDictionary()
 
 
 @final
@@ -50,7 +52,7 @@ class Update:
     kind: int
     rules: np.ndarray
     addresses: np.ndarray
-    held: tuple[Tensor, ...] = ()  # what the addresses point into lives as long as they do
+    held: tuple[Tensor, ...] = ()  # copies that the addresses point into live as long as they do
 
 
 def prox_fused(
@@ -82,49 +84,76 @@ def run(
     starts: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, GroupReport]:
     """One sweep over the table: the update, then the prox; InputError where the tensors cannot be taken."""
-    dtype = _common_dtype(table)
-    real = np.float32 if dtype == torch.float32 else np.float64
+    plan = _PLANS.get(table)
+    if plan is None or not plan.fits(groups, regularisers):
+        plan = _PLANS[table] = make_plan(table, groups, regularisers, _common_dtype(table))
     if update is None:
-        addresses = np.zeros((4, len(table.tensors)), dtype=np.int64)
-        addresses[0] = [p.data_ptr() for p in table.tensors]
-        update = Update(0, np.zeros((len(table.tensors), 1), dtype=real), addresses)
-    tau, begin = np.zeros(len(table.sizes)), np.zeros(len(table.sizes))
-    for layer in groups.layers:
-        part = slice(table.start_of[layer.name], table.start_of[layer.name] + layer.channels)
-        tau[part] = np.asarray(steps[layer.name], dtype=np.float64)
-        if starts is not None:
-            begin[part] = starts[layer.name]
-    if not (tau >= 0).all():
-        raise InputError("a prox step is negative or not a number; it is the learning rate times the strength")
-    found = np.full((len(table.sizes) if report else 0, 4), np.nan)
-    for prox, theta, units in _by_regulariser(table, groups, regularisers):
-        fixed = (*_columns(table), table.positions, update.addresses, _numels(table), update.kind, update.rules)
-        rest = (tau, begin, TOLERANCE[dtype], prox, theta, table.layer_of, report, found)
-        _spread(table, units, fixed, rest)
+        plan.addresses[WEIGHT] = [p.data_ptr() for p in table.tensors]
+        update = Update(0, plan.no_rules, plan.addresses)
+    tau, own = _steps(table, groups, steps, plan)
+    begin = np.zeros(len(table.sizes) if starts is not None else 0)
+    if starts is not None:
+        for layer in groups.layers:
+            begin[table.start_of[layer.name] :][: layer.channels] = starts[layer.name]
+    found = np.full((len(table.sizes), 4), np.nan) if report else np.zeros(4)
+    rest = (
+        *(update.kind, _at(update.addresses), _at(update.rules), update.rules.shape[1], _at(tau), _at(own)),
+        *(_at(begin), len(begin), _at(found), 4 if report else 0),
+    )
+    for part in plan.parts:
+        _spread(plan, part, (*part.fixed, TOLERANCE[plan.dtype]), rest)
     torch.autograd.graph.increment_version(table.tensors)  # saved for a backward pass, they are not what they were
     if not report:
         return {}
     return {layer.name: _report(found, table.start_of[layer.name], layer.channels) for layer in groups.layers}
 
 
-def _spread(table: Segments, units: np.ndarray, fixed: tuple[Any, ...], rest: tuple[Any, ...]) -> None:
-    """Shares of the units to as many threads as torch uses. Threads end with the call: a later fork finds none."""
-    from nets.fused.kernel import sweep
+def _steps(
+    table: Segments, groups: ChannelGroups, steps: Mapping[str, float | Tensor], plan: Plan
+) -> tuple[np.ndarray, np.ndarray]:
+    """Steps by unit, and by layer whether its units have their own (1), or its first unit's (0)."""
+    tau, own, good = np.zeros(len(table.sizes)), np.zeros(max(1, len(groups.layers)), dtype=np.int64), True
+    for number, (layer, start) in enumerate(zip(groups.layers, plan.starts, strict=True)):
+        step = steps[layer.name]
+        if layer.channels == 0:
+            continue
+        if isinstance(step, float):
+            tau[start] = step
+            good = good and step >= 0
+        else:
+            part = tau[start : start + layer.channels]
+            part[:] = np.asarray(step, dtype=np.float64)
+            own[number] = 1
+            good = good and bool((part >= 0).all())
+    if not good:
+        raise InputError("a prox step is negative or not a number; it is the learning rate times the strength")
+    return tau, own
 
-    columns, others = fixed[:6], fixed[6:]
-    ends = np.cumsum(table.sizes[units])
-    threads = max(1, min(torch.get_num_threads(), int(ends[-1]) // SHARE)) if len(ends) else 1
+
+def _spread(plan: Plan, part: Any, fixed: tuple[Any, ...], rest: tuple[Any, ...]) -> None:
+    """Shares of the units to as many threads as torch uses. Threads end with the call: a later fork finds none."""
+    work_on = sweep(plan.real)
+    threads = max(1, min(torch.get_num_threads(), part.numbers // SHARE))
     if threads == 1:
-        sweep(units, columns, *others, *rest)
+        work_on(
+            _at(part.pieces),
+            len(part.pieces),
+            *fixed,
+            _at(plan.squares),
+            _at(plan.scratch),
+            plan.scratch.shape[1],
+            *rest,
+        )
         return
-    cuts = np.searchsorted(ends, np.linspace(0, ends[-1], 8 * threads + 1)[1:-1])
-    shares, turn = np.split(units, cuts), itertools.count()
+    shares, turn = part.share(8 * threads), itertools.count()
     failures: list[BaseException] = []
 
     def work() -> None:
         try:
+            squares, scratch = np.empty_like(plan.squares), np.empty_like(plan.scratch)
             while (number := next(turn)) < len(shares):
-                sweep(shares[number], columns, *others, *rest)
+                pieces = shares[number]
+                work_on(_at(pieces), len(pieces), *fixed, _at(squares), _at(scratch), scratch.shape[1], *rest)
         except BaseException as error:  # handed to the caller's thread below
             failures.append(error)
 
@@ -138,38 +167,8 @@ def _spread(table: Segments, units: np.ndarray, fixed: tuple[Any, ...], rest: tu
         raise failures[0]
 
 
-def _by_regulariser(
-    table: Segments, groups: ChannelGroups, regularisers: Mapping[str, Any]
-) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    """(address of the prox, parameters by layer, units) for each derived regulariser; pieces of no group go with the first."""
-    members: dict[Any, list[int]] = {}
-    for number, layer in enumerate(groups.layers):
-        members.setdefault(regularisers[layer.name].regularizer, []).append(number)
-    found = []
-    for regularizer, numbers in members.items():
-        names = regularizer.block.parameters
-        theta = np.zeros((len(groups.layers), max(len(names), 1)))
-        for number in numbers:
-            parameters = regularisers[groups.layers[number].name].parameters
-            theta[number, : len(names)] = [parameters[name] for name in names]
-        if len(members) == 1:
-            units = np.arange(len(table.sizes))
-        else:
-            units = np.flatnonzero(np.isin(table.layer_of, numbers if found else [*numbers, -1]))
-        found.append((_compiled(regularizer).address, theta, units))
-    return found
-
-
-@lru_cache(maxsize=32)
-def _compiled(regularizer: Any) -> Any:
-    """Run the text that our own derivation wrote; it holds formulas only, and nothing from outside ever enters it."""
-    namespace: dict[str, Any] = {"__name__": "perspective_numba_source"}
-    exec(compile(regularizer.source("numba"), "<derived numba source>", "exec"), namespace)
-    return namespace["prox_address"]
-
-
 def _common_dtype(table: Segments) -> torch.dtype:
-    kinds = {(p.dtype, p.device.type) for p in table.tensors}
+    kinds = {(dtype, device.type) for _, _, dtype, device in table.layouts}
     if any(device != "cpu" for _, device in kinds):
         raise InputError("fused runs on the CPU only, and the network is not there; choose implementation='flat'")
     if len(kinds) != 1 or next(iter(kinds))[0] not in TOLERANCE:
@@ -178,12 +177,9 @@ def _common_dtype(table: Segments) -> torch.dtype:
     return next(iter(kinds))[0]
 
 
-def _columns(table: Segments) -> tuple[np.ndarray, ...]:
-    return table.first, table.sizes, table.tensor, table.offset, table.length, table.gathered
-
-
-def _numels(table: Segments) -> np.ndarray:
-    return np.array([p.numel() for p in table.tensors], dtype=np.int64)
+def _at(array: np.ndarray) -> int:
+    """Where the array's numbers lie."""
+    return int(array.__array_interface__["data"][0])
 
 
 def _report(found: np.ndarray, start: int, channels: int) -> GroupReport:

@@ -4,15 +4,15 @@ The arithmetic is torch's own, operation by operation in the weights' precision,
 (`momentum_buffer`; `step`, `exp_avg`, `exp_avg_sq`), so that state_dict is interchangeable with the unfused path.
 """
 
-from typing import Any, final
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from nets.fused.segments import Segments
-from nets.fused.sweep import ADAMW, FIRST, GRADIENT, SECOND, SGD, WEIGHT, Update
+from nets.fused.segments import Layout, Segments
+from nets.fused.sweep import ADAMW, FIRST, GRADIENT, SGD, WEIGHT, Update
 from perspective.errors import InputError
 
 NOT_TAKEN = {
@@ -42,32 +42,35 @@ def prepare_update(optimizer: Optimizer, table: Segments) -> Update:
     """
     refuse_unfusable(optimizer)
     kind = SGD if type(optimizer) is torch.optim.SGD else ADAMW
-    first = table.tensors[0]
-    real = np.float64 if first.dtype == torch.float64 else np.float32
+    real = np.float64 if table.tensors[0].dtype == torch.float64 else np.float32
     rules = np.zeros((len(table.tensors), 4 if kind == SGD else 7), dtype=real)
-    memory = _Addresses(len(table.tensors))
-    owner = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    for number, parameter in enumerate(table.tensors):
-        memory.put(WEIGHT, number, parameter)
-        if parameter.grad is None:
-            continue
-        group = owner[id(parameter)]
-        memory.put(GRADIENT, number, _like(parameter, parameter.grad))
-        if kind == SGD:
-            rules[number] = _sgd_rule(group)
-            if group["momentum"]:
-                state = optimizer.state[parameter]
-                if (
-                    state.get("momentum_buffer") is None
-                ):  # zero: the first step then makes it the gradient, as torch does
-                    state["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                memory.put(FIRST, number, _kept(parameter, state, "momentum_buffer"))
-        else:
-            state = optimizer.state[parameter]
-            rules[number] = _adamw_rule(group, _advance(state, parameter))
-            memory.put(FIRST, number, _kept(parameter, state, "exp_avg"))
-            memory.put(SECOND, number, _kept(parameter, state, "exp_avg_sq"))
-    return Update(kind, rules, memory.table, tuple(memory.held))
+    memory: list[list[int]] = [[0] * len(table.tensors) for _ in range(4)]  # rows: WEIGHT, GRADIENT, FIRST, SECOND
+    held: list[Tensor] = []
+    number_of = table.number_of
+    for group in optimizer.param_groups:
+        rule, momentum = (_sgd_rule(group), group["momentum"]) if kind == SGD else (None, 0)
+        names = ("exp_avg", "exp_avg_sq") if kind == ADAMW else ("momentum_buffer",) if momentum else ()
+        for parameter in group["params"]:
+            number, gradient = number_of[id(parameter)], parameter.grad
+            memory[WEIGHT][number] = parameter.data_ptr()
+            if gradient is None:
+                continue
+            layout = table.layouts[number]
+            if not _lies(gradient, layout):
+                gradient = _like(parameter, gradient)
+                held.append(gradient)
+            memory[GRADIENT][number] = gradient.data_ptr()
+            state = optimizer.state[parameter] if names else {}
+            if kind == ADAMW:
+                rule = _adamw_rule(group, _advance(state, parameter))
+            elif names and state.get(names[0]) is None:  # zero: the first step makes it the gradient, as torch does
+                state[names[0]] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
+            rules[number] = rule
+            for row, name in enumerate(names, start=FIRST):
+                if not _lies(state[name], layout):  # replaced by a copy that lies in memory as the parameter does
+                    state[name] = _like(parameter, state[name])
+                memory[row][number] = state[name].data_ptr()
+    return Update(kind, rules, np.array(memory, dtype=np.int64), tuple(held))
 
 
 def _sgd_rule(group: dict[str, Any]) -> tuple[float, ...]:
@@ -92,14 +95,14 @@ def _advance(state: dict[str, Any], parameter: nn.Parameter) -> float:
     return float(state["step"])
 
 
-def _kept(parameter: nn.Parameter, state: dict[str, Any], name: str) -> Tensor:
-    """The state's tensor, laid out in memory as the parameter is; one that is not is replaced by a copy that is."""
-    state[name] = _like(parameter, state[name])
-    return state[name]
+def _lies(tensor: Tensor, layout: Layout) -> bool:
+    """Does the tensor lie in memory as its parameter does?"""
+    return tensor.layout is torch.strided and (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) == layout
 
 
 def _like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
-    if tensor.layout != torch.strided or tensor.device != parameter.device or tensor.dtype != parameter.dtype:
+    """A copy that lies in memory as the parameter does."""
+    if (tensor.layout, tensor.device, tensor.dtype) != (torch.strided, parameter.device, parameter.dtype):
         raise InputError(
             f"fused_step needs dense gradients and state of the weights' own kind, not {tensor.layout}, {tensor.dtype} on "
             f"{tensor.device}; choose implementation='fused'"
@@ -108,20 +111,4 @@ def _like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
         raise InputError(
             f"a gradient or state has shape {tuple(tensor.shape)}, its weights {tuple(parameter.shape)}; drop it"
         )
-    if tensor.stride() == parameter.stride():
-        return tensor
     return torch.empty_like(parameter, memory_format=torch.preserve_format).copy_(tensor)
-
-
-@final
-class _Addresses:
-    """The table of addresses, and the tensors they point into, which must live as long as the sweep."""
-
-    def __init__(self, tensors: int) -> None:
-        self.table = np.zeros((4, tensors), dtype=np.int64)
-        self.held: list[Tensor] = []
-
-    def put(self, row: int, number: int, tensor: Tensor) -> None:
-        """Note where the tensor lies."""
-        self.table[row, number] = tensor.data_ptr()
-        self.held.append(tensor)
