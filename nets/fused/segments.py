@@ -8,7 +8,7 @@ The order of a group's numbers means nothing to a prox, so that rows of a channe
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
@@ -37,6 +37,7 @@ class Segments:
     sizes      (units,) numbers in each unit
     layer_of   (units,) the layer's number; -1: no group
     start_of   by layer name, the first unit
+    devices    by device, the table there (device_table.py), made when it is asked for
     """
 
     tensors: tuple[nn.Parameter, ...]
@@ -50,6 +51,7 @@ class Segments:
     sizes: np.ndarray
     layer_of: np.ndarray
     start_of: dict[str, int]
+    devices: dict[torch.device, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def groups(self) -> int:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nets.fused.segments import Segments, build_segments
+from nets.fused.triton_sweep import run_on_device
 from nets.groups import ChannelGroups
 from perspective.errors import InputError
 
@@ -82,6 +83,11 @@ def run(
     starts: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, GroupReport]:
     """One sweep over the table: the update, then the prox; InputError where the tensors cannot be taken."""
+    if is_on_gpu(table):
+        found_there = run_on_device(table, groups, steps, regularisers, None, None, report, starts)
+        if found_there is None:
+            return {}
+        return {layer.name: _report(found_there, table.start_of[layer.name], layer.channels) for layer in groups.layers}
     dtype = _common_dtype(table)
     real = np.float32 if dtype == torch.float32 else np.float64
     if update is None:
@@ -105,6 +111,11 @@ def run(
     if not report:
         return {}
     return {layer.name: _report(found, table.start_of[layer.name], layer.channels) for layer in groups.layers}
+
+
+def is_on_gpu(table: Segments) -> bool:
+    """Is it the Triton kernel's turn? Any other place than a GPU or the CPU is refused later, with a sentence."""
+    return any(p.device.type == "cuda" for p in table.tensors)
 
 
 def _spread(table: Segments, units: np.ndarray, fixed: tuple[Any, ...], rest: tuple[Any, ...]) -> None:
@@ -186,6 +197,6 @@ def _numels(table: Segments) -> np.ndarray:
     return np.array([p.numel() for p in table.tensors], dtype=np.int64)
 
 
-def _report(found: np.ndarray, start: int, channels: int) -> GroupReport:
-    y, value, residual, zero = found[start : start + channels].T.copy()
+def _report(found: Any, start: int, channels: int) -> GroupReport:
+    y, value, residual, zero = found[start : start + channels].T
     return GroupReport(indicator=y, value=value, residual=residual, zero=zero)
