@@ -43,7 +43,9 @@ def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
     else:
         root = _affine_root(scalar.affine, floor, code)
     upper = "INFINITY" if block.bound is None else code(block.bound)
-    bounds = f"tl.where(_v < 0, {upper if block.lower is None else code(block.lower)}, {upper}) + 0.0 * _step"
+    bounds = f"{upper} + 0.0 * _step"
+    if block.lower is not None:
+        bounds = f"tl.where(_v < 0, {code(block.lower)}, {upper}) + 0.0 * _step"
     begin, known, ball = BEGIN_ANYWHERE, KNOWN_ANYWHERE, block.domain == "ball"
     if scalar.quadratic is not None and scalar.legendre != 0 and block.lower is None and not block.joined_by_norm:
         begin = Template(BEGIN_QUADRATIC).substitute(floor=floor)

@@ -130,12 +130,22 @@ def _updated(
 
 
 @triton.jit
+def _rounded(_x, TYPE: tl.constexpr):
+    """To TYPE; bfloat16 to the nearest, ties to even, in integers: Triton's interpreter would cut off."""
+    if TYPE == tl.bfloat16:
+        _bits = _x.to(tl.int32, bitcast=True)
+        _bits = (_bits + 32767 + ((_bits >> 16) & 1)) & -65536
+        _x = tl.where(_x == _x, _bits.to(tl.float32, bitcast=True), _x)
+    return _x.to(TYPE)
+
+
+@triton.jit
 def _put(_x, _w_at, _tensor, _place, _mask, _addresses, _tensor_count, WEIGHT: tl.constexpr, HALF: tl.constexpr):
     """Write the weights, and where the tensor has a copy in low precision, that one too."""
-    tl.store(_w_at, _x.to(WEIGHT), mask=_mask)
+    tl.store(_w_at, _rounded(_x, WEIGHT), mask=_mask)
     if HALF is not None:
         _q, _low = _at(_addresses, 5 * _tensor_count, _tensor, _place, _mask, HALF, 2)
-        tl.store(_q, _x.to(HALF), mask=_low)
+        tl.store(_q, _rounded(_x, HALF), mask=_low)
 
 
 @triton.jit
@@ -158,13 +168,13 @@ def _small_groups(
     _have = _index < _stop
     _lane = tl.arange(0, WIDTH)[None, :]
     _unit = tl.load(_order + _index, mask=_have, other=0)
-    _mask = _have & (_lane < tl.load(_sizes + _unit, mask=_have, other=0))
+    _size = tl.load(_sizes + _unit, mask=_have, other=0)
     _first = tl.load(_firsts + _unit, mask=_have, other=0)
     _count = tl.load(_firsts + _unit + 1, mask=_have, other=0) - _first
     _tensor, _place = _locate(
         _first, _count, tl.max(_count), _lane, _tensors, _offsets, _lengths, _loose, _positions, GATHERED
     )
-    _w_at, _mask = _at(_addresses, 0, _tensor, _place, _mask, WEIGHT, BYTES)
+    _w_at, _mask = _at(_addresses, 0, _tensor, _place, _lane < _size, WEIGHT, BYTES)
     _v = tl.load(_w_at, mask=_mask, other=0.0).to(REAL)
     if KIND > 0:
         _v = _updated(_v, _tensor, _place, _mask, _addresses, _tensor_count, _rules, _rates, _rate_of, KIND, REAL, BYTES, HALF)
@@ -184,6 +194,10 @@ $loads
     _w, _y, _worth, _left = _solve(tl.where(_proper, _v, 0.0), _lane, tl.where(_proper, _step, 1.0), _begin_at, REPORT$params)
     _w = tl.where(_proper, _w, tl.where(_gone, 0.0, _v + float("nan")))  # a step that is negative or no number is loud
     _x = tl.where(_alive, _w, _v)
+    _tensor, _place = _locate(  # anew: kept over the search, the places would fill the registers
+        _first, _count, tl.max(_count), _lane, _tensors, _offsets, _lengths, _loose, _positions, GATHERED
+    )
+    _w_at, _mask = _at(_addresses, 0, _tensor, _place, _lane < _size, WEIGHT, BYTES)
     if KIND == 0:
         _mask = _mask & _alive
     _put(_x, _w_at, _tensor, _place, _mask, _addresses, _tensor_count, WEIGHT, HALF)

@@ -63,7 +63,9 @@ def device_table(table: Segments) -> DeviceTable:
     devices = {p.device for p in table.tensors}
     if len(devices) != 1:
         names = ", ".join(sorted(map(str, devices)))
-        raise InputError(f"fused wants the whole network on one device, not on {names}; move it there, or choose 'flat'")
+        raise InputError(
+            f"fused wants the whole network on one device, not on {names}; move it there, or choose 'flat'"
+        )
     device = devices.pop()
     if device not in table.devices:
         table.devices[device] = DeviceTable(table, device)
@@ -99,16 +101,27 @@ def run_on_device(
         if not len(tiles.starts) or not tiles.classes:
             continue
         if (tiles.classes >> LARGE) & 1 and (module["BALL"] or module["JOINED"]):
-            raise InputError(f"fused takes groups of a radial cost up to {LARGEST_TILE} numbers on a GPU; choose 'flat'")
+            raise InputError(
+                f"fused takes groups of a radial cost up to {LARGEST_TILE} numbers on a GPU; choose 'flat'"
+            )
         module["sweep"][(len(tiles.starts),)](
             *(tiles.program_class, tiles.starts, tiles.stops, tiles.order, there.sizes, there.firsts, there.layers),
-            *(there.tensors, there.offsets, there.lengths, there.gathered, there.positions, addresses, len(table.tensors)),
+            *(
+                there.tensors,
+                there.offsets,
+                there.lengths,
+                there.gathered,
+                there.positions,
+                addresses,
+                len(table.tensors),
+            ),
             *(there.theta(theta, real), steps, rates, rate_of, rules, begins, found),
             **_constants(tiles.classes, tiles.tile, update.kind, real, dtype, half),
             GATHERED=there.has_gathered,
             REPORT=report,
             WARM=starts is not None,
-            num_warps=4 if tiles.tile <= 2048 else 8,
+            num_warps=min(16, max(4, tiles.tile // 256)),
+            num_stages=1,  # the loops over segments are short: fetching ahead costs registers only
             enable_fp_fusion=True,
         )
     torch.autograd.graph.increment_version(table.tensors)  # saved for a backward pass, they are not what they were
@@ -120,7 +133,12 @@ def _constants(
 ) -> dict[str, Any]:
     import triton.language as tl
 
-    names = {torch.float32: tl.float32, torch.float64: tl.float64, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+    names = {
+        torch.float32: tl.float32,
+        torch.float64: tl.float64,
+        torch.bfloat16: tl.bfloat16,
+        torch.float16: tl.float16,
+    }
     low = None if half is None else names[half]
     kinds = {"REAL": names[real], "WEIGHT": names[dtype], "HALF": low, "BYTES": dtype.itemsize}
     return {"CLASSES": classes, "TILE": tile, "KIND": kind, **kinds}
@@ -131,7 +149,9 @@ def _dtypes(update: DeviceUpdate) -> tuple[torch.dtype, torch.dtype | None]:
     kinds, halves = {p.dtype for p in update.weights}, {p.dtype for p in update.copies.values()}
     if len(kinds) != 1 or not kinds <= set(TAKEN) or len(halves) > 1:
         names = ", ".join(sorted(str(kind).removeprefix("torch.") for kind in kinds | halves))
-        raise InputError(f"fused takes weights all of one kind, not {names}; choose 'flat', or master=True with bfloat16")
+        raise InputError(
+            f"fused takes weights all of one kind, not {names}; choose 'flat', or master=True with bfloat16"
+        )
     return kinds.pop(), halves.pop() if halves else None
 
 
@@ -155,7 +175,9 @@ def _rate_of(there: DeviceTable, groups: ChannelGroups, pace: Pace) -> Tensor:
 
 def _steps(there: DeviceTable, groups: ChannelGroups, weights: Mapping[str, float | Tensor], pace: Pace) -> Tensor:
     """(units,) float64 on the device: the weights; refused where the host knows that a step is negative or no number."""
-    if any(isinstance(weights[layer.name], Tensor) and weights[layer.name].device.type == "cuda" for layer in groups.layers):
+    if any(
+        isinstance(weights[layer.name], Tensor) and weights[layer.name].device.type == "cuda" for layer in groups.layers
+    ):
         return _by_unit(there.table, groups, weights, there.device)
     host = np.zeros(len(there.table.sizes))
     for layer in groups.layers:

@@ -17,7 +17,7 @@ from perspective.errors import InputError
 
 NOT_TAKEN = {
     torch.optim.SGD: ("dampening", "maximize", "differentiable"),
-    torch.optim.AdamW: ("amsgrad", "maximize", "differentiable", "capturable"),
+    torch.optim.AdamW: ("amsgrad", "maximize", "differentiable"),
 }
 
 
@@ -52,7 +52,7 @@ def prepare_update(optimizer: Optimizer, table: Segments) -> Update:
         if parameter.grad is None:
             continue
         group = owner[id(parameter)]
-        memory.put(GRADIENT, number, _like(parameter, parameter.grad))
+        memory.put(GRADIENT, number, laid_out_as(parameter, parameter.grad))
         if kind == SGD:
             rules[number] = _sgd_rule(group)
             if group["momentum"]:
@@ -61,12 +61,12 @@ def prepare_update(optimizer: Optimizer, table: Segments) -> Update:
                     state.get("momentum_buffer") is None
                 ):  # zero: the first step then makes it the gradient, as torch does
                     state["momentum_buffer"] = torch.zeros_like(parameter, memory_format=torch.preserve_format)
-                memory.put(FIRST, number, _kept(parameter, state, "momentum_buffer"))
+                memory.put(FIRST, number, kept(parameter, state, "momentum_buffer"))
         else:
             state = optimizer.state[parameter]
             rules[number] = _adamw_rule(group, _advance(state, parameter))
-            memory.put(FIRST, number, _kept(parameter, state, "exp_avg"))
-            memory.put(SECOND, number, _kept(parameter, state, "exp_avg_sq"))
+            memory.put(FIRST, number, kept(parameter, state, "exp_avg"))
+            memory.put(SECOND, number, kept(parameter, state, "exp_avg_sq"))
     return Update(kind, rules, memory.table, tuple(memory.held))
 
 
@@ -92,13 +92,14 @@ def _advance(state: dict[str, Any], parameter: nn.Parameter) -> float:
     return float(state["step"])
 
 
-def _kept(parameter: nn.Parameter, state: dict[str, Any], name: str) -> Tensor:
+def kept(parameter: Tensor, state: dict[str, Any], name: str) -> Tensor:
     """The state's tensor, laid out in memory as the parameter is; one that is not is replaced by a copy that is."""
-    state[name] = _like(parameter, state[name])
+    state[name] = laid_out_as(parameter, state[name])
     return state[name]
 
 
-def _like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
+def laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor with the parameter's places in memory, itself where it has them; InputError where it is of another kind."""
     if tensor.layout != torch.strided or tensor.device != parameter.device or tensor.dtype != parameter.dtype:
         raise InputError(
             f"fused_step needs dense gradients and state of the weights' own kind, not {tensor.layout}, {tensor.dtype} on "
