@@ -8,16 +8,20 @@ from sympy.printing.pycode import PythonCodePrinter
 
 from perspective.block import IndicatorBlock
 from perspective.errors import InputError
+from perspective.norms import norm
+from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus, T, V, Y
 from perspective.triton_radial_box import JOINED_TRITON_TERMS
 from perspective.triton_template import (
     BALL_ANSWER,
     BALL_MAGNITUDE,
     BEGIN_ANYWHERE,
+    BEGIN_POWER,
     BEGIN_QUADRATIC,
     BOX_ANSWER,
     BOX_MAGNITUDE,
     KNOWN_ANYWHERE,
+    KNOWN_POWER,
     KNOWN_QUADRATIC,
     NUMERIC_TRITON_ROOT,
     SEPARATE_TRITON_TERMS,
@@ -27,7 +31,7 @@ from perspective.triton_template import (
 TAKEN = {"torch", "triton", "tl", "float", "BALL", "JOINED", "INFINITY", "BLOCK", "WORTH"}
 
 
-def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
+def write_triton(block: IndicatorBlock, scalar: ScalarCalculus, projection: Projection) -> str:
     """Source text of one module with prox and prox_and_indicator; InputError for a function Triton has no form of."""
     names = block.parameters
     taken = [name for name in names if name in TAKEN]
@@ -50,6 +54,8 @@ def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
     if scalar.quadratic is not None and scalar.legendre != 0 and block.lower is None and not block.joined_by_norm:
         begin = Template(BEGIN_QUADRATIC).substitute(floor=floor)
         known = Template(KNOWN_QUADRATIC).substitute(bend=code(2 * scalar.quadratic[0]))
+    elif scalar.quadratic is None and projection.stationary is not None and not block.radial:
+        begin, known = _power_start(projection.stationary, code) or (begin, known)
     terms = Template(JOINED_TRITON_TERMS if block.joined_by_norm else SEPARATE_TRITON_TERMS)
     text = Template(TRITON).substitute(
         declaration=f"cost {block.cost}, price {block.price}, bound {block.bound}",
@@ -81,6 +87,17 @@ def write_triton(block: IndicatorBlock, scalar: ScalarCalculus) -> str:
     return text
 
 
+def _power_start(stationary: sympy.Expr, code: Callable[[sympy.Expr], str]) -> tuple[str, str] | None:
+    """Where the search starts when y of r itself is a formula of one norm with p >= 1 a number."""
+    atoms = list(stationary.atoms(norm))
+    if len(atoms) != 1 or not atoms[0].args[1].is_Rational or atoms[0].args[1] < 1:
+        return None
+    p, magnitude, size = atoms[0].args[1], sympy.Symbol("_a", positive=True), sympy.Symbol("_norm", positive=True)
+    formula = code(stationary.subs(atoms[0], size))
+    known = Template(KNOWN_POWER).substitute(inverse=repr(1 / float(p)), stationary=formula)
+    return Template(BEGIN_POWER).substitute(power=code(magnitude**p)), known
+
+
 def _guess(block: IndicatorBlock, scalar: ScalarCalculus, code: Callable[[sympy.Expr], str]) -> str:
     """The scaled root in closed form, where Newton then starts: digits it lost in a difference, Newton gets back."""
     if scalar.scaled_root is None or {"v", "y", "tau"} & set(block.parameters) or scalar.scaled_root.has(sympy.I):
@@ -107,6 +124,8 @@ class _Printer(PythonCodePrinter):
     """Prints a scalar expression with Triton's elementwise functions; powers by products, square roots or exp and log."""
 
     def _print_Pow(self, expr: sympy.Expr, rational: bool = False) -> str:
+        if expr.is_number:
+            return repr(float(expr))
         base, exponent = self.parenthesize(expr.base, 61), expr.exp
         if exponent.is_Integer and 0 < exponent <= 8:
             return "(" + "*".join([base] * int(exponent)) + ")"

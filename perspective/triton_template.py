@@ -228,6 +228,13 @@ BEGIN_ANYWHERE = """    return 0.0 * _total(_a), 0.0 * _total(_a), 0.0 * _total(
 
 KNOWN_ANYWHERE = """    return _start + 0.0 * _price, _step != _step, _price"""
 
+BEGIN_POWER = """    return _total($power), 0.0 * _total(_a), 0.0 * _total(_a)"""
+
+KNOWN_POWER = """    _norm = tl.exp(tl.log(_sum) * $inverse)
+    _free = $stationary + 0.0 * _price  # the answer for a step of 0, near it for a small one
+    _free = tl.where((_sum > 1e-30) & (_sum < 1e30) & (_free > 0), tl.where(_free < 1, _free, 1.0), 0.0)
+    return tl.where(_start > 0, _start, _free), _step != _step, _price"""
+
 BEGIN_QUADRATIC = """    _u = _a - _step * ($floor)
     _u = tl.where(_u > 0, _u, 0.0)
     return _total(_u * _u), _largest(_u), -_largest(-_bound)"""

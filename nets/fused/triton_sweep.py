@@ -158,10 +158,8 @@ def _dtypes(update: DeviceUpdate) -> tuple[torch.dtype, torch.dtype | None]:
 def _rates(there: DeviceTable, pace: Pace) -> Tensor:
     """(2 rates,) float64 on the device: the rates, and the rates times the strength."""
     if any(isinstance(x, Tensor) for x in (*pace.rates, pace.strength)):
-        each = [torch.as_tensor(x, dtype=torch.float64, device=there.device).reshape(()) for x in pace.rates]
-        plain = torch.stack(each)
-        strength = pace.strength.to(torch.float64) if isinstance(pace.strength, Tensor) else pace.strength
-        return torch.cat([plain, plain * strength])
+        plain = torch.cat([_numbers(x, 1, there.device) for x in pace.rates])
+        return torch.cat([plain, plain * _numbers(pace.strength, 1, there.device)])
     plain = np.array(pace.rates, dtype=np.float64)
     return there.rates.put(np.concatenate([plain, plain * pace.strength]))
 
@@ -193,11 +191,15 @@ def _steps(there: DeviceTable, groups: ChannelGroups, weights: Mapping[str, floa
 
 def _by_unit(table: Segments, groups: ChannelGroups, values: Mapping[str, Any], device: torch.device) -> Tensor:
     """(units,) float64 on the device, without a look at the numbers: 0 for pieces of no group."""
-    parts = [
-        torch.as_tensor(values[layer.name], dtype=torch.float64, device=device).reshape(-1).expand(layer.channels)
-        for layer in groups.layers
-    ]
+    parts = [_numbers(values[layer.name], layer.channels, device) for layer in groups.layers]
     return torch.cat([*parts, torch.zeros(len(table.sizes) - table.groups, dtype=torch.float64, device=device)])
+
+
+def _numbers(value: Any, count: int, device: torch.device) -> Tensor:
+    """(count,) float64 on the device; a number is filled in there, for a capture allows no copy from ordinary memory."""
+    if isinstance(value, (float, int)):
+        return torch.full((count,), value, dtype=torch.float64, device=device)
+    return torch.as_tensor(value, dtype=torch.float64, device=device).reshape(-1).expand(count)
 
 
 def _by_regulariser(
