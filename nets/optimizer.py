@@ -120,7 +120,7 @@ class Proximal(Optimizer):
             return loss
         steps: dict[str, float | Tensor] = {}
         for layer in self.groups.layers:
-            steps[layer.name] = rates[layer.name] * self.strength * self.share(layer)
+            steps[layer.name] = float(rates[layer.name]) * float(self.strength) * self.share(layer)
             if layer.name in prices:
                 steps[layer.name] = steps[layer.name] * prices[layer.name]
         groups = self.groups if whole else ChannelGroups(tuple(own_layers))

@@ -21,7 +21,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "strength": (float, "lambda of the objective; default: from the budget or the recipe"),
     "growth": (str, "of lambda over the phase: constant, linear, or budget (default where a budget is given)"),
     "allocation": (str, "of a budget over the layers: even (default), or price (by the channels' own thresholds)"),
-    "implementation": (str, "of the prox: flat (torch), fused, fused_step (compiled, CPU), or loop (the slow truth)"),
+    "implementation": (
+        str,
+        "of the prox: flat (torch), fused, fused_step (compiled: numba, on a GPU Triton), or loop (the slow truth)",
+    ),
     "coupled": (bool, "groups over additions, depthwise and grouped convolutions and concatenations"),
     "round_to": (int, "a pruned layer keeps a multiple of this many channels"),
     "floor": (float, "share of its channels that every layer keeps at least"),
