@@ -55,6 +55,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (int, "same seed, same bits on one CPU"),
     "precision": (str, "float32, or bfloat16 (autocast, float32 weights)"),
     "device": (str, "cpu or cuda"),
+    "capture": (
+        bool,
+        "whole training steps as CUDA graphs (with --device cuda and --implementation fused or fused_step)",
+    ),
     "tensorboard": (bool, "write TensorBoard files into the run folder too"),
 }
 
