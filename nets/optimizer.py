@@ -114,7 +114,8 @@ class Proximal(Optimizer):
                 'implementation="fused_step" wants the whole network; take "flat" where fully_shard splits it'
             )
         if self.implementation in ("fused", "fused_step") and whole and is_on_gpu(self._whole_table()):
-            shares = {layer.name: self.share(layer) for layer in self.groups.layers}
+            total = self.groups.total
+            shares = {layer.name: layer.n / total for layer in self.groups.layers}
             weights = {name: share * prices.get(name, 1.0) for name, share in shares.items()}
             self._move_on_gpu(weights, masters)
             return loss

@@ -12,21 +12,17 @@ from perspective.norms import norm
 from perspective.projection import Projection
 from perspective.scalar import AffineSegment, ScalarCalculus, T, V, Y
 from perspective.triton_radial_box import JOINED_TRITON_TERMS
-from perspective.triton_template import (
-    BALL_ANSWER,
-    BALL_MAGNITUDE,
+from perspective.triton_starts import (
     BEGIN_ANYWHERE,
     BEGIN_POWER,
     BEGIN_QUADRATIC,
-    BOX_ANSWER,
-    BOX_MAGNITUDE,
     KNOWN_ANYWHERE,
     KNOWN_POWER,
     KNOWN_QUADRATIC,
     NUMERIC_TRITON_ROOT,
     SEPARATE_TRITON_TERMS,
-    TRITON,
 )
+from perspective.triton_template import BALL_ANSWER, BALL_MAGNITUDE, BOX_ANSWER, BOX_MAGNITUDE, TRITON
 
 TAKEN = {"torch", "triton", "tl", "float", "BALL", "JOINED", "INFINITY", "BLOCK", "WORTH"}
 

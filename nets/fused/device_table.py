@@ -1,7 +1,7 @@
 """The table of segments on a device, and the tiles into which its groups are cut: built once for a network."""
 
 from dataclasses import dataclass
-from typing import final
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -51,6 +51,8 @@ class DeviceTable:
         self.has_gathered = bool(table.gathered.any())
         self.addresses, self.rates, self.rules = Uploaded(device), Uploaded(device), Uploaded(device)
         self.counts, self.weights, self.rate_of = Uploaded(device), Uploaded(device), Uploaded(device)
+        self.planned: list[Any] = []  # the regularisers of `plan`, layer by layer
+        self.plan: list[tuple[Any, np.ndarray, np.ndarray]] = []
         self._tiles: dict[bytes, Tiles] = {}
         self._thetas: dict[bytes, Tensor] = {}
 

@@ -7,7 +7,9 @@ or no number makes its group not-a-number; one that the host knows raises InputE
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, final
 
 import numpy as np
@@ -96,7 +98,7 @@ def run_on_device(
     addresses = there.addresses.put(update.addresses)
     rules = there.rules.put(update.rules.astype(np.float64 if real == torch.float64 else np.float32))
     rates, rate_of, steps = _rates(there, pace), _rate_of(there, groups, pace), _steps(there, groups, weights, pace)
-    for regularizer, theta, units in _by_regulariser(table, groups, regularisers):
+    for regularizer, theta, units in _plan(there, groups, regularisers):
         module, tiles = compiled(regularizer), there.tiles(units)
         if not len(tiles.starts) or not tiles.classes:
             continue
@@ -104,7 +106,8 @@ def run_on_device(
             raise InputError(
                 f"fused takes groups of a radial cost up to {LARGEST_TILE} numbers on a GPU; choose 'flat'"
             )
-        module["sweep"][(len(tiles.starts),)](
+        launch = partial(
+            module["sweep"][(len(tiles.starts),)],
             *(tiles.program_class, tiles.starts, tiles.stops, tiles.order, there.sizes, there.firsts, there.layers),
             *(
                 there.tensors,
@@ -124,6 +127,8 @@ def run_on_device(
             num_stages=1,  # the loops over segments are short: fetching ahead costs registers only
             enable_fp_fusion=True,
         )
+        with torch.cuda.device(there.device) if there.device.type == "cuda" else nullcontext():
+            launch()
     torch.autograd.graph.increment_version(table.tensors)  # saved for a backward pass, they are not what they were
     return found if report else None
 
@@ -200,6 +205,16 @@ def _numbers(value: Any, count: int, device: torch.device) -> Tensor:
     if isinstance(value, (float, int)):
         return torch.full((count,), value, dtype=torch.float64, device=device)
     return torch.as_tensor(value, dtype=torch.float64, device=device).reshape(-1).expand(count)
+
+
+def _plan(
+    there: DeviceTable, groups: ChannelGroups, regularisers: Mapping[str, Any]
+) -> list[tuple[Any, np.ndarray, np.ndarray]]:
+    """`_by_regulariser`, made anew where a layer has got another regulariser."""
+    each = [regularisers[layer.name] for layer in groups.layers]
+    if len(there.planned) != len(each) or any(a is not b for a, b in zip(there.planned, each, strict=True)):
+        there.planned, there.plan = each, _by_regulariser(there.table, groups, regularisers)
+    return there.plan
 
 
 def _by_regulariser(

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from perspective.errors import InputError
+
 
 @final
 class Uploaded:
@@ -35,12 +37,12 @@ class Uploaded:
         host = torch.from_numpy(np.ascontiguousarray(values))
         if self.there is None or self.there.shape != host.shape or self.there.dtype != host.dtype:
             if capturing:
-                raise RuntimeError("run the step once before it is captured, so that its tables exist")
+                raise InputError("run the step once before it is captured, so that its tables exist")
             self.there = torch.empty_like(host, device=self.device)
             self.spare = None
         if capturing:
             if self.spare is None:
-                raise RuntimeError("run the step once between two captures, so that its tables get memory of their own")
+                raise InputError("run the step once between two captures, so that its tables get memory of their own")
             pinned, self.spare = self.spare, None
             pinned.copy_(host)
             self.captured.append(pinned)
