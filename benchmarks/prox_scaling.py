@@ -1,15 +1,13 @@
 """How the fused prox grows: with the number of weights, and with the size of a group, the copy of as many bytes beside it."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.clock import seconds as seconds_now
+from benchmarks.prox_device import captured, seconds_of
 from nets.fused.sweep import prox_fused
 from nets.groups import ChannelGroups
 from nets.structures.slices import Layer, Span
@@ -27,12 +25,12 @@ COSTS = {"SPR": spr, "elastic": elastic, "Huber": huber, "power 3/2": power}
 Row = tuple[str, int, int, np.ndarray, np.ndarray, str]  # cost, numbers, size, seconds fused, seconds copy, shares
 
 
-def measure_scaling(largest: float, rounds: int) -> list[Row]:
+def measure_scaling(largest: float, rounds: int, device: torch.device) -> list[Row]:
     """SPR over numbers and sizes; the other costs at one point of each."""
     counts = [10**k for k in range(5, 9) if 10**k <= largest]
-    found = [_measure("SPR", count // SIZE, SIZE, rounds if count < 10**8 else 5) for count in counts]
-    found += [_measure("SPR", NUMBERS // size, size, rounds) for size in SIZES]
-    return found + [_measure(name, NUMBERS // SIZE, SIZE, min(rounds, 7)) for name in COSTS if name != "SPR"]
+    found = [_measure("SPR", count // SIZE, SIZE, rounds if count < 10**8 else 5, device) for count in counts]
+    found += [_measure("SPR", NUMBERS // size, size, rounds, device) for size in SIZES]
+    return found + [_measure(name, NUMBERS // SIZE, SIZE, min(rounds, 7), device) for name in COSTS if name != "SPR"]
 
 
 def scaling_tables(found: list[Row], out: Path | None) -> list[str]:
@@ -51,31 +49,27 @@ def scaling_tables(found: list[Row], out: Path | None) -> list[str]:
     return lines
 
 
-def _measure(cost: str, channels: int, size: int, rounds: int) -> Row:
+def _measure(cost: str, channels: int, size: int, rounds: int, device: torch.device) -> Row:
     generator = torch.Generator().manual_seed(0)
     spread = 10 ** (2.5 * torch.rand(channels, 1, generator=generator) - 2)
-    weights = nn.Parameter(torch.randn(channels, size, generator=generator) * (spread / size**0.5))
+    weights = nn.Parameter((torch.randn(channels, size, generator=generator) * (spread / size**0.5)).to(device))
     groups = ChannelGroups((Layer("layer", None, (Span(weights),), channels, ("layer",)),))
     regularizer = derive(COSTS[cost]())
     regulariser = regularizer.bind(**{p: VALUES[p] for p in regularizer.block.parameters})
-    kept, target = weights.detach().clone(), torch.empty(channels, size)
+    kept, target = weights.detach().clone(), torch.empty(channels, size, device=device)
     steps, regularisers = {"layer": 0.02}, {"layer": regulariser}
     report = prox_fused(groups, steps, regularisers, report=True)["layer"]
-    inside = (report.zero == 0) & (report.indicator < 1)
-    shares = f"{report.zero.mean():.0%} zero, {inside.mean():.0%} with 0 < y < 1"
+    zero, y = (torch.as_tensor(x).double().cpu().numpy() for x in (report.zero, report.indicator))
+    shares = f"{zero.mean():.0%} zero, {((zero == 0) & (y < 1)).mean():.0%} with 0 < y < 1"
+    work = captured(lambda: prox_fused(groups, steps, regularisers), device)
+    duplicate = captured(lambda: target.copy_(kept), device)
     fused, copy = [], []
     for _ in range(rounds):
         with torch.no_grad():
             weights.copy_(kept)
-        fused.append(_seconds(lambda: prox_fused(groups, steps, regularisers)))
-        copy.append(_seconds(lambda: target.copy_(kept)))
+        fused.append(seconds_of(work, device))
+        copy.append(seconds_of(duplicate, device))
     return cost, channels * size, size, np.array(fused), np.array(copy), shares
-
-
-def _seconds(work: Callable[[], Any]) -> float:
-    start = seconds_now()
-    work()
-    return seconds_now() - start
 
 
 def _draw(found: list[Row], path: Path) -> None:

@@ -26,7 +26,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         str,
         "of a budget: even (by ranks), price (by scores), error (how far answers move); default: the method's",
     ),
-    "implementation": (str, "of the prox: flat (torch), fused, fused_step (compiled, CPU), or loop (the slow truth)"),
+    "implementation": (
+        str,
+        "of the prox: flat (torch), fused, fused_step (compiled: numba, on a GPU Triton), or loop (the slow truth)",
+    ),
     "coupled": (bool, "groups over additions, depthwise and grouped convolutions and concatenations"),
     "round_to": (int, "a pruned layer keeps a multiple of this many channels"),
     "floor": (float, "share of its channels that every layer keeps at least"),
@@ -61,6 +64,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "seed": (int, "same seed, same bits on one CPU"),
     "precision": (str, "float32, or bfloat16 (autocast, float32 weights)"),
     "device": (str, "cpu or cuda"),
+    "capture": (
+        bool,
+        "whole training steps as CUDA graphs (with --device cuda and --implementation fused or fused_step)",
+    ),
     "tensorboard": (bool, "write TensorBoard files into the run folder too"),
 }
 

@@ -5,7 +5,9 @@
 
 loop: the numpy prox of the bound regulariser, one group at a time in float64. flat: the torch text which the same
 derivation writes (`Regularizer.source("torch")`), all groups of the layer at once, in the rows' own dtype; zeros
-are exact. fused: the numba text of that derivation, all groups of the network in one pass, on the CPU (nets/fused/sweep.py).
+are exact; it looks at the device to end its searches, so a CUDA graph cannot capture it. fused: all groups of the network in
+one pass, by the numba text of that derivation on the CPU (nets/fused/sweep.py), by its Triton text on a GPU, where nothing
+waits for the device (nets/fused/triton_sweep.py).
 """
 
 from collections.abc import Callable, Mapping
@@ -87,6 +89,8 @@ def prox_step(
                     rows[k] = prox_rows(rows[k : k + 1], float(step[k]), regularisers[layer.name], "loop")[0]
             groups.write(layer, rows)
         return
+    if any(layer.parameters[0].is_cuda for layer in layers) and torch.cuda.is_current_stream_capturing():
+        raise InputError("flat looks at the device to end its searches; in a CUDA graph choose implementation='fused'")
     buckets: dict[Any, list[Layer]] = {}
     for layer in layers:
         first = layer.parameters[0]

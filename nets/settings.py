@@ -83,6 +83,7 @@ class Settings:
     schedule    of the rate in each phase (training/schedule.py); finetune_schedule, finetune_optimizer: None for the same
     warmup      share of a phase in which the rate rises; clip: largest gradient norm or None
     accumulate  parts a batch is computed in; ema: decay of the averaged weights (dense and fine-tuning), 0 = off
+    capture     whole training steps as CUDA graphs (nets/training/captured.py)
     distill     share of the loss taken by the dense network's answers, in the phases after the dense one
     norm        magnitude: of a channel, l1 or l2; masks: file of another run's channels, for method masks
     calibration, layer_seconds  of method layerwise: training images, and the exact solver's limit for each layer
@@ -138,6 +139,7 @@ class Settings:
     seed: int = 0
     precision: Literal["float32", "bfloat16"] = "float32"
     device: Literal["cpu", "cuda"] = "cpu"
+    capture: bool = False
     tensorboard: bool = False
     recipe: str | None = None
     scale_epochs: float = 1.0
@@ -167,6 +169,8 @@ class Settings:
             raise InputError(
                 f"--accumulate {self.accumulate} leaves less than two images a part; raise --batch-size {self.batch_size}"
             )
+        if self.capture:
+            self._refuse_capture()
         if self.budget is not None:
             parse_budget(self.budget)
         elif self.growth == "budget":
@@ -175,6 +179,17 @@ class Settings:
             raise InputError("--growth budget chooses the strength; leave --strength out")
         if self.command == "prune" and self.dense is None:
             raise InputError("prune needs a trained network: give a run folder, or --weights FILE")
+
+    def _refuse_capture(self) -> None:
+        if self.device != "cuda":
+            raise InputError("--capture makes CUDA graphs; add --device cuda, or leave it out")
+        if self.implementation not in ("fused", "fused_step"):
+            raise InputError(
+                f"--capture needs --implementation fused or fused_step; {self.implementation} looks at the device"
+            )
+        for name, absent in (("accumulate", 1), ("ema", 0.0), ("clip", None)):
+            if getattr(self, name) != absent:
+                raise InputError(f"--capture takes no {flag(name)}; leave one of them out")
 
     @property
     def budget_asked(self) -> Budget | None:

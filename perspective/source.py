@@ -29,6 +29,7 @@ from perspective.source_template import (
     PROX_QUADRATIC,
     SEPARATE_TERMS,
     START_QUADRATIC,
+    START_STATIONARY,
 )
 from perspective.triton_source import write_triton
 
@@ -45,7 +46,7 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
     if reserved:
         raise InputError(f"the parameter name {reserved[0]!r} cannot stand in source text; rename the symbol")
     if target == "triton":
-        return write_triton(block, scalar)
+        return write_triton(block, scalar, projection)
     if target == "numba":
         return write_numba(block, scalar)
     printer = _Printer()
@@ -91,15 +92,19 @@ def write_source(block: IndicatorBlock, scalar: ScalarCalculus, projection: Proj
         "theta": "(" + ", ".join(f"_parameter({name}, LIKE)" for name in names) + (",)" if len(names) == 1 else ")"),
     }
     fields["edge"] = "1 + 8 * EPSILON(w)" if ball else "1"  # |w|_2 of a point on the ball is rounded
-    fields |= _free_root(block, scalar, printer, unpack)
+    fields |= _free_root(block, scalar, projection, printer, unpack)
     text = Template(HEADERS[target] + BODY).substitute(fields)
     return re.sub(r"theta_like\((\w)\)", lambda m: fields["theta"].replace("LIKE", m[1]), text)
 
 
-def _free_root(block: IndicatorBlock, scalar: ScalarCalculus, printer: "_Printer", unpack: str) -> dict[str, str]:
+def _free_root(
+    block: IndicatorBlock, scalar: ScalarCalculus, projection: Projection, printer: "_Printer", unpack: str
+) -> dict[str, str]:
     """The prox in closed form where no box can bind a cost a s^2 + b s, else where the search for y starts."""
     clip = CLIP if scalar.affine is None or block.joined_by_norm else ""  # a root in closed form is never above a
     fields = {"prox": Template(PROX_GENERAL).substitute(clip=clip), "start": "    return xp.zeros_like(_max(a))"}
+    if scalar.quadratic is None and projection.stationary is not None and projection.stationary.atoms(norm):
+        fields["start"] = START_STATIONARY
     if scalar.quadratic is None or scalar.legendre == 0:
         return fields
     bend = printer.doprint(2 * scalar.quadratic[0])

@@ -25,7 +25,7 @@ NUMERIC_ROOT = """    active = a > step * _floor(theta)
         low, high = xp.where(active, low, xp.zeros_like(low)), xp.where(active, high, xp.zeros_like(high))
         new = s - excess / (y + step * _curvature(s, theta))
         rough = active & (xp.abs(excess) > 2 * EPSILON(a) * a) & (high < xp.inf)  # else at the level of rounding
-        good = (new >= low) & (new <= high) & (turn < 60)
+        good = (new >= low) & (new <= high) & (new > 0) & (turn < 60)  # at zero a curvature is infinite: Newton would stay
         if bool((rough & ~good).any()):
             new = xp.where(good, new, _middle(low, high))
         new = xp.where(rough, new, s)
@@ -373,4 +373,7 @@ ${unpack}    _bend = step * ($bend)
 
 START_QUADRATIC = """    _size, _step = _length(_positive(_radius(a) - step * _floor(theta))), step
 ${unpack}    _y = _size * $reach - _step * ($bend)
+    return xp.where(_y < 1, _y, xp.ones_like(_y))"""
+
+START_STATIONARY = """    _y = _stationary(a, theta)  # the answer for a step of 0, near it for a small one
     return xp.where(_y < 1, _y, xp.ones_like(_y))"""

@@ -9,7 +9,7 @@ The order of a group's numbers means nothing to a prox, so that rows of a channe
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, final
 
@@ -37,20 +37,26 @@ class Segments:
                group), first unit of the layer
     segments   (segments, 5) tensor, offset of the run's first unit, stride to the next unit, length, gathered (0, 1); an
                offset is into the tensor's memory, or into `positions` where gathered
+    first, each  (units + 1,) and (., 4): the segments unit by unit (tensor, offset, length, gathered), of which unit u has
+               first[u] to first[u + 1]; what a GPU's programs read
     positions  places in memory of gathered numbers
     sizes      (units,) numbers in each unit
     layer_of   (units,) the layer's number; -1: no group
     start_of   by layer name, the first unit
+    devices    by device, the table there (device_table.py), made when it is asked for
     """
 
     tensors: tuple[nn.Parameter, ...]
     layouts: list[Layout]
     runs: np.ndarray
     segments: np.ndarray
+    first: np.ndarray
+    each: np.ndarray
     positions: np.ndarray
     sizes: np.ndarray
     layer_of: np.ndarray
     start_of: dict[str, int]
+    devices: dict[torch.device, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def groups(self) -> int:
@@ -171,6 +177,8 @@ class _Builder:
             layouts=[(p.shape, p.stride(), p.dtype, p.device) for p in tensors],
             runs=runs,
             segments=segments,
+            first=first,
+            each=rows[:, 1:],
             positions=np.concatenate([*self.positions, np.zeros(0, dtype=np.int64)]),
             sizes=sizes,
             layer_of=layer_of,

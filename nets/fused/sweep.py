@@ -18,6 +18,7 @@ from torch import Tensor
 from nets.fused.plan import Plan, make_plan
 from nets.fused.programs import sweep
 from nets.fused.segments import Segments, build_segments
+from nets.fused.triton_sweep import run_on_device
 from nets.groups import ChannelGroups
 from perspective.errors import InputError
 
@@ -84,6 +85,11 @@ def run(
     starts: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, GroupReport]:
     """One sweep over the table: the update, then the prox; InputError where the tensors cannot be taken."""
+    if is_on_gpu(table):
+        found_there = run_on_device(table, groups, steps, regularisers, None, None, report, starts)
+        if found_there is None:
+            return {}
+        return {layer.name: _report(found_there, table.start_of[layer.name], layer.channels) for layer in groups.layers}
     plan = _PLANS.get(table)
     if plan is None or not plan.fits(groups, regularisers):
         plan = _PLANS[table] = make_plan(table, groups, regularisers, _common_dtype(table))
@@ -106,6 +112,11 @@ def run(
     if not report:
         return {}
     return {layer.name: _report(found, table.start_of[layer.name], layer.channels) for layer in groups.layers}
+
+
+def is_on_gpu(table: Segments) -> bool:
+    """Is it the Triton kernel's turn? Any other place than a GPU or the CPU is refused later, with a sentence."""
+    return any(p.device.type == "cuda" for p in table.tensors)
 
 
 def _steps(
@@ -170,7 +181,9 @@ def _spread(plan: Plan, part: Any, fixed: tuple[Any, ...], rest: tuple[Any, ...]
 def _common_dtype(table: Segments) -> torch.dtype:
     kinds = {(dtype, device.type) for _, _, dtype, device in table.layouts}
     if any(device != "cpu" for _, device in kinds):
-        raise InputError("fused runs on the CPU only, and the network is not there; choose implementation='flat'")
+        raise InputError(
+            "fused runs on the CPU or on one GPU, and the network is not there; choose implementation='flat'"
+        )
     if len(kinds) != 1 or next(iter(kinds))[0] not in TOLERANCE:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype, _ in kinds))
         raise InputError(f"fused takes float32 or float64 weights, all of one kind, not {names}; choose 'flat'")
@@ -182,6 +195,6 @@ def _at(array: np.ndarray) -> int:
     return int(array.__array_interface__["data"][0])
 
 
-def _report(found: np.ndarray, start: int, channels: int) -> GroupReport:
-    y, value, residual, zero = found[start : start + channels].T.copy()
+def _report(found: Any, start: int, channels: int) -> GroupReport:
+    y, value, residual, zero = found[start : start + channels].T
     return GroupReport(indicator=y, value=value, residual=residual, zero=zero)

@@ -17,7 +17,7 @@ from perspective.errors import InputError
 
 NOT_TAKEN = {
     torch.optim.SGD: ("dampening", "maximize", "differentiable"),
-    torch.optim.AdamW: ("amsgrad", "maximize", "differentiable", "capturable"),
+    torch.optim.AdamW: ("amsgrad", "maximize", "differentiable"),
 }
 
 
@@ -100,8 +100,20 @@ def _lies(tensor: Tensor, layout: Layout) -> bool:
     return tensor.layout is torch.strided and (tensor.shape, tensor.stride(), tensor.dtype, tensor.device) == layout
 
 
-def _like(parameter: nn.Parameter, tensor: Tensor) -> Tensor:
-    """A copy that lies in memory as the parameter does."""
+def kept(parameter: Tensor, state: dict[str, Any], name: str) -> Tensor:
+    """The state's tensor, laid out in memory as the parameter is; one that is not is replaced by a copy that is."""
+    state[name] = laid_out_as(parameter, state[name])
+    return state[name]
+
+
+def laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor itself where it lies in memory as the parameter does, else a copy that does."""
+    layout = (parameter.shape, parameter.stride(), parameter.dtype, parameter.device)
+    return tensor if _lies(tensor, layout) else _like(parameter, tensor)
+
+
+def _like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """A copy that lies in memory as the parameter does; InputError where the tensor is of another kind."""
     if (tensor.layout, tensor.device, tensor.dtype) != (torch.strided, parameter.device, parameter.dtype):
         raise InputError(
             f"fused_step needs dense gradients and state of the weights' own kind, not {tensor.layout}, {tensor.dtype} on "

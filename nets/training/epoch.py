@@ -14,6 +14,7 @@ from nets.datasets.batches import batches, epoch_generator, steps_per_epoch
 from nets.datasets.images import Images
 from nets.settings import Settings
 from nets.training.averaging import Average
+from nets.training.captured import CapturedStep
 from nets.training.ranks import ALONE, Ranks
 from nets.training.schedule import Schedule
 from perspective.errors import CheckFailed, InputError
@@ -38,6 +39,7 @@ class Task:
     ranks    the processes that share it
     teacher  the dense network in evaluation mode, or None
     average  of the weights, or None
+    captured  the whole step in a CUDA graph, or None
     """
 
     phase: str
@@ -46,6 +48,20 @@ class Task:
     ranks: Ranks = ALONE
     teacher: nn.Module | None = None
     average: Average | None = None
+    captured: CapturedStep | None = None
+
+
+def captured_step(joined: nn.Module, optimizer: Optimizer, settings: Settings, task: Task) -> CapturedStep:
+    """The step of `train_epoch` for one process and batches in one part, ready to be captured."""
+
+    def work(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        optimizer.zero_grad(set_to_none=True)
+        logits, loss = _loss(joined, images, labels, settings, task)
+        loss.backward()
+        optimizer.step()
+        return loss.detach() * len(labels), (logits.detach().argmax(1) == labels).sum()
+
+    return CapturedStep(work, optimizer)
 
 
 def train_epoch(
@@ -70,8 +86,15 @@ def train_epoch(
     for step, (images, labels) in enumerate(batches(dataset, settings.batch_size, generator)):
         for group in optimizer.param_groups:
             group["lr"] = task.schedule.rate(epoch * per_epoch + step, task.epochs * per_epoch)
-        optimizer.zero_grad(set_to_none=True)
         whole = len(labels)
+        if task.captured is not None:
+            loss, hits = task.captured(images, labels)
+            losses.append(loss)
+            correct, seen = correct + hits, seen + whole
+            if step % CHECK_EVERY == CHECK_EVERY - 1:
+                _check(torch.stack(losses), task, epoch)
+            continue
+        optimizer.zero_grad(set_to_none=True)
         if whole < ranks.world:
             continue  # not an image for each rank; all of them see the same count here
         images, labels = ranks.share(images, labels)

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -17,13 +17,13 @@ from nets.groups import ChannelGroups
 from nets.optimizer import Proximal
 from nets.settings import Settings
 from nets.training.averaging import Average
-from nets.training.epoch import Task, seed_layers, train_epoch
+from nets.training.epoch import Task, captured_step, seed_layers, train_epoch
 from nets.training.evaluate import accuracy
 from nets.training.progress import EpochBars
 from nets.training.ranks import ALONE, Ranks
 from nets.training.run_folder import append_metrics
 from nets.training.tensorboard import open_writer, write_scalars
-from perspective.errors import CheckFailed
+from perspective.errors import CheckFailed, InputError
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter], float], Optimizer]
 PHASES = ("dense", "regularise", "finetune")
@@ -63,7 +63,7 @@ def plain_optimizer(model: nn.Module, settings: Settings, lr: float, phase: str 
     Nesterov's, or AdamW."""
     name = settings.optimizer_of(phase)
     if name == "adamw":
-        return AdamW(model.parameters(), lr=lr, weight_decay=settings.weight_decay)
+        return AdamW(model.parameters(), lr=lr, weight_decay=settings.weight_decay, capturable=settings.capture)
     return SGD(
         model.parameters(),
         lr=lr,
@@ -102,6 +102,10 @@ def train_phase(
         restore(run.snapshot, model, optimizer, task.average)
         done = run.snapshot.epoch
     joined = run.ranks.joined(model)
+    if settings.capture:
+        if run.ranks.world > 1:
+            raise InputError("--capture takes one process; start it without torchrun, or leave --capture out")
+        task = replace(task, captured=captured_step(joined, optimizer, settings, task))
     bar = run.bars.start(phase, epochs, done)
     writer = open_writer(run.out) if settings.tensorboard and run.ranks.is_main else None
     counted: tuple[dict[str, int], dict[str, float]] = ({}, {})

@@ -110,6 +110,17 @@ def test_a_whole_network_at_once_is_layer_by_layer(regularizer):
         assert disagreement(flat, loop) < 1e-12
 
 
+def test_every_number_of_a_large_group_finds_its_root():
+    """Newton for one number's root landed on exactly zero, once in 10^5 numbers, and stayed there."""
+    regulariser = derive(declare("alpha*s**(3/2)", price="c")).bind(alpha=0.3, c=0.7)
+    rows = torch.randn(3, 65_536, generator=torch.Generator().manual_seed(0)) * 0.02
+    for step in (0.01, 1e-5):
+        loop = prox_rows(rows.double(), step, regulariser, "loop")
+        flat = prox_rows(rows, step, regulariser, "flat")
+        assert disagreement(flat, loop) < 1e-6
+        assert torch.equal(flat == 0, loop == 0)
+
+
 def test_value_and_threshold_are_the_numpy_ones():
     rows = torch.from_numpy(np.random.default_rng(5).normal(size=(6, 11)) * 0.3)
     regulariser = SPR.bind(alpha=0.3, M=1.5)
