@@ -12,13 +12,17 @@ from nets.fused.triton_kernel import LARGE
 from nets.fused.uploaded import Uploaded
 from perspective.errors import InputError
 
-SMALLEST_TILE, LARGEST_TILE = 1024, 8192  # numbers of a tile; a group larger than a tile is taken piece by piece
+SMALLEST_TILE = 1024
+LARGEST_TILE = 2048  # numbers of a group that registers hold (8 a thread); a larger one is taken piece by piece
+LARGEST_WHOLE = 8192  # the same of a cost that needs the whole group at once
 
 
 @final
 @dataclass(frozen=True)
 class Tiles:
-    """The programs of one launch. classes: bit k where a tile is 2^k wide, bit 31 for large groups.
+    """The programs of one launch. classes: bit k where a tile is 2^k wide, bit 31 for large groups, in pieces of `tile`.
+
+    A tile has two numbers for each thread, or one group: more groups a thread would fill its registers with their scalars.
 
     program_class, starts, stops  (programs,) int32: a program takes the units order[start:stop]
     order                         (units,) int32
@@ -26,6 +30,7 @@ class Tiles:
 
     classes: int
     tile: int
+    warps: int
     program_class: Tensor
     starts: Tensor
     stops: Tensor
@@ -57,11 +62,11 @@ class DeviceTable:
         self._tiles: dict[bytes, Tiles] = {}
         self._thetas: dict[bytes, Tensor] = {}
 
-    def tiles(self, units: np.ndarray) -> Tiles:
-        """The tiles of these units, cut once."""
-        key = units.tobytes()
+    def tiles(self, units: np.ndarray, whole: bool = False) -> Tiles:
+        """The tiles of these units, cut once; whole: the cost needs a group at once."""
+        key = units.tobytes() + bytes([whole])
         if key not in self._tiles:
-            self._tiles[key] = self._cut(units)
+            self._tiles[key] = self._cut(units, LARGEST_WHOLE if whole else LARGEST_TILE)
         return self._tiles[key]
 
     def theta(self, numbers: np.ndarray, dtype: torch.dtype) -> Tensor:
@@ -71,25 +76,26 @@ class DeviceTable:
             self._thetas[key] = torch.from_numpy(numbers).to(self.device, dtype)
         return self._thetas[key]
 
-    def _cut(self, units: np.ndarray) -> Tiles:
+    def _cut(self, units: np.ndarray, largest: int) -> Tiles:
         sizes = self.table.sizes[units]
         units, sizes = units[sizes > 0], sizes[sizes > 0]
         widths = np.ceil(np.log2(np.maximum(sizes, 1))).astype(np.int64)
-        held = sizes[sizes <= LARGEST_TILE]
-        tile = max(SMALLEST_TILE, 1 << int(np.ceil(np.log2(held.max())))) if len(held) else LARGEST_TILE
+        held = sizes[sizes <= largest]
+        tile = max(SMALLEST_TILE, 1 << int(np.ceil(np.log2(held.max())))) if len(held) else largest
+        warps = min(16, tile // 256)
         widths[sizes > tile] = LARGE
         order = np.argsort(-widths, kind="stable")  # the largest groups start first
         units, widths = units[order], widths[order]
         rows: list[np.ndarray] = []
         for width in np.unique(widths)[::-1]:
             at = np.flatnonzero(widths == width)
-            each = 1 if width == LARGE else tile >> int(width)
+            each = 1 if width == LARGE else max(1, (64 * warps) >> int(width))
             starts = np.arange(at[0], at[-1] + 1, each)
             stops = np.minimum(starts + each, at[-1] + 1)
             rows.append(np.stack([np.full(len(starts), width), starts, stops]))
         columns = np.concatenate(rows, axis=1) if rows else np.zeros((3, 0), np.int64)
         classes = sum(1 << int(width) for width in np.unique(widths))
-        return Tiles(classes, tile, *map(self._send, columns), self._send(units))
+        return Tiles(classes, tile, warps, *map(self._send, columns), self._send(units))
 
     def _send(self, values: np.ndarray) -> Tensor:
         whole = torch.from_numpy(np.ascontiguousarray(values, dtype=np.int32))

@@ -1,8 +1,9 @@
 """The kernel for GPUs: one launch updates, shrinks and writes all groups of a network, through the parameters' own addresses.
 
 It is appended to the text that the derivation writes (`Regularizer.source("triton")`), whose `_solve` works on a tile of
-groups in registers. A program takes ROWS groups of at most WIDTH numbers (ROWS * WIDTH = TILE), or one larger group
-piece by piece: its updated numbers are written first and read again in every step of the search (from the cache).
+groups in registers. A program takes ROWS groups of at most WIDTH numbers (two numbers a thread, or one group), or one larger
+group in pieces of TILE numbers: its updated numbers are written first, and read again (from the cache) in every step of the
+search.
 TRITON_INTERPRET=1 runs the same text on a CPU: addresses are plain integers there as well.
 """
 
@@ -215,7 +216,7 @@ $large
 def sweep(
     _classes, _starts, _stops, _order, _sizes, _firsts, _layers, _tensors, _offsets, _lengths, _loose, _positions, _addresses,
     _tensor_count, _theta, _weights, _rates, _rate_of, _rules, _begins, _found,
-    CLASSES: tl.constexpr, TILE: tl.constexpr, KIND: tl.constexpr, REAL: tl.constexpr, WEIGHT: tl.constexpr,
+    CLASSES: tl.constexpr, TILE: tl.constexpr, SPREAD: tl.constexpr, KIND: tl.constexpr, REAL: tl.constexpr, WEIGHT: tl.constexpr,
     BYTES: tl.constexpr, HALF: tl.constexpr, GATHERED: tl.constexpr, REPORT: tl.constexpr, WARM: tl.constexpr,
 ):
     """A program is one tile; CLASSES has a bit for each width 2^k of tiles that the network has, bit 31 for large groups."""
@@ -227,7 +228,8 @@ def sweep(
             if _class == K:
                 _small_groups(
                     _start, _stop, _order, _sizes, _firsts, _layers, _tensors, _offsets, _lengths, _loose, _positions,
-                    _addresses, _tensor_count, _theta, _weights, _rates, _rate_of, _rules, _begins, _found, TILE >> K, 1 << K,
+                    _addresses, _tensor_count, _theta, _weights, _rates, _rate_of, _rules, _begins, _found,
+                    (SPREAD >> K) if (SPREAD >> K) > 0 else 1, 1 << K,
                     KIND, REAL, WEIGHT, BYTES, HALF, GATHERED, REPORT, WARM,
                 )
     if (CLASSES >> 31) & 1:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nets.fused.device_table import LARGEST_TILE, DeviceTable
+from nets.fused.device_table import LARGEST_WHOLE, DeviceTable
 from nets.fused.segments import Segments
 from nets.fused.triton_kernel import LARGE, compiled
 from nets.groups import ChannelGroups
@@ -99,12 +99,14 @@ def run_on_device(
     rules = there.rules.put(update.rules.astype(np.float64 if real == torch.float64 else np.float32))
     rates, rate_of, steps = _rates(there, pace), _rate_of(there, groups, pace), _steps(there, groups, weights, pace)
     for regularizer, theta, units in _plan(there, groups, regularisers):
-        module, tiles = compiled(regularizer), there.tiles(units)
+        module = compiled(regularizer)
+        whole = module["BALL"] or module["JOINED"]
+        tiles = there.tiles(units, whole)
         if not len(tiles.starts) or not tiles.classes:
             continue
-        if (tiles.classes >> LARGE) & 1 and (module["BALL"] or module["JOINED"]):
+        if (tiles.classes >> LARGE) & 1 and whole:
             raise InputError(
-                f"fused takes groups of a radial cost up to {LARGEST_TILE} numbers on a GPU; choose 'flat'"
+                f"fused takes groups of a radial cost up to {LARGEST_WHOLE} numbers on a GPU; choose 'flat'"
             )
         launch = partial(
             module["sweep"][(len(tiles.starts),)],
@@ -123,7 +125,8 @@ def run_on_device(
             GATHERED=there.has_gathered,
             REPORT=report,
             WARM=starts is not None,
-            num_warps=min(16, max(4, tiles.tile // 256)),
+            SPREAD=64 * tiles.warps,
+            num_warps=tiles.warps,
             num_stages=1,  # the loops over segments are short: fetching ahead costs registers only
             enable_fp_fusion=True,
         )

@@ -80,9 +80,8 @@ def every_cost_and_size():
     for cost, dtype, sizes in (
         *((cost, torch.float64, (1, 31)) for cost in COSTS),
         *((cost, torch.float32, (31,)) for cost in COSTS),
-        ("elastic", torch.float64, (1023,)),
-        ("power", torch.float32, (1023,)),
-        ("spr", torch.float32, (4609, 9000)),
+        *((cost, torch.float32, (1023, 4609)) for cost in ("spr", "elastic", "power", "huber")),
+        ("spr", torch.float32, (9000,)),
         ("huber", torch.float64, (8193,)),
     ):
         groups = ragged(sizes, channels=3, dtype=dtype)

@@ -52,7 +52,15 @@ def test_the_kernel_compiles_for_a_gpu_that_is_not_there(kind, half, classes, mo
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     kernel, tl = compiled(derive(spr()))["sweep"], triton.language
-    constants = {"CLASSES": classes, "TILE": 1024, "KIND": kind, "REAL": tl.float32, "WEIGHT": tl.float32, "BYTES": 4}
+    constants = {
+        "CLASSES": classes,
+        "TILE": 1024,
+        "SPREAD": 256,
+        "KIND": kind,
+        "REAL": tl.float32,
+        "WEIGHT": tl.float32,
+        "BYTES": 4,
+    }
     constants |= {"HALF": None if half is None else tl.bfloat16, "GATHERED": True, "REPORT": True, "WARM": True}
     kinds = {name: "*i32" for name in (*WHOLE, "_loose", "_positions", "_rate_of")}
     kinds |= {"_addresses": "*i64", "_tensor_count": "i32", "_weights": "*fp64", "_rates": "*fp64", "_begins": "*fp64"}
