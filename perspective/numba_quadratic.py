@@ -108,7 +108,7 @@ def _boxed(_x, _less, _step, _y, _top, _slack, _tolerance, _worth, _ready):
         _new = _y - _left / _f
         if _left < 0 and _new >= 1 and not _worth:
             return 1.0, 0.0, False  # F is concave: Newton from below stays below
-        if len(_x) > 32 and _turn < 20:
+        if len(_x) > 512 and _turn < 20:  # a look at these costs more than the divisions
             _jump = _stay(_q, _a * _free, _left + _part - _rise * _q, _rise) - _bend
             _new = _jump if _low <= _jump <= _high else _new
         if _above and _low < _new < _high and 100.0 * (_new - _y) ** 2 <= _tolerance * _y * _y:
