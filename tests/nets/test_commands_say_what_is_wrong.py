@@ -86,7 +86,7 @@ def test_without_json_a_table_and_the_report(dense):
 REFUSED = {
     "unknown net": (["--net", "vgg"], "resnet20, resnet32"),
     "unknown data": (["--data", "mnist"], "digits, cifar10, cifar100"),
-    "unknown method": (["--method", "lasso"], "none, spr, group-lasso, magnitude"),
+    "unknown method": (["--method", "lasso"], "none, spr, spr-subgradient, group-lasso"),
     "no data folder": (["--data", "cifar10"], "needs --data-dir"),
     "alpha": (["--alpha", "1.5"], "alpha is 1.5"),
     "m-scale": (["--m-scale", "-1"], "scale of M"),

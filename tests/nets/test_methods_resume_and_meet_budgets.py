@@ -105,3 +105,14 @@ def test_a_method_that_makes_no_zeros_asks_for_a_budget(dense, tmp_path):
             prune(dense, tmp_path / method, method, budget=None)
     with pytest.raises(InputError, match="leave --growth out"):
         prune(dense, tmp_path / "grown", "greg1", growth="budget")
+
+
+def test_what_does_not_fit_is_refused_before_any_training(dense, tmp_path):
+    for more, said in (
+        ({"method": "masks", "masks": str(tmp_path / "none.json"), "budget": None}, "holds no masks"),
+        ({"method": "chipnet", "budget": "latency=0.5"}, "no formula for a budget of latency"),
+        ({"method": "chipnet", "coupled": True, "net": "resnet20", "shortcut": "B"}, "leave --coupled out"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(new_settings("train", {**SHORT, "budget": "macs=0.5", **more}), tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
