@@ -77,12 +77,12 @@ def train(
             source = load_dense(Path(settings.dense), settings, data)
         example = data.example_inputs.cpu()
         budget = settings.budget_asked
-        if budget is not None or settings.exclude is not None:  # before any training: the shape alone decides
+        if method.prunes or settings.exclude is not None:  # before any training: the shape alone decides
             shape = fresh_network(settings, data, "dense") if source is None else source
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
-            if budget is not None and not method.calibrates:
-                gauge = Gauge(budget, shape, example)
-                method.refuse_unfit(shape, groups, gauge)
+            gauge = None if budget is None else Gauge(budget, shape, example)
+            method.refuse_unfit(shape, groups, gauge)
+            if gauge is not None and not method.calibrates:
                 ranks.settle(lambda: check_reachable(shape, groups, gauge, settings.limits))
         run = _open(Run(settings, out, data, device, bars, None, {}, make_optimizer, ranks), resume)
 

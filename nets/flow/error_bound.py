@@ -10,7 +10,8 @@ With x a tensor of the dense network and e >= |x' - x| what is known of the prun
     pooling          of e (a maximum moves by at most the largest e)
     x + y, x y       e + f;  |x| f + |y| e + e f
 
-Computed in float64. Only interval arithmetic on given images, so it holds for these images, whatever the layers between.
+Interval arithmetic in float64 (whose own rounding is not counted) on given images: it holds for these, whatever the layers
+between.
 """
 
 import copy
@@ -40,8 +41,9 @@ METHODS = ("mean", "flatten", "view", "reshape", "contiguous", "permute", "trans
 
 @final
 @dataclass(frozen=True)
-class OutputError:
-    """bound, measured: of the largest change of an output over the images; largest: the largest |output| of the dense network."""
+class OutputChange:
+    """bound, measured: of the largest change of an output over the images; largest: the largest |output| of the dense
+    network."""
 
     bound: float
     measured: float
@@ -51,7 +53,7 @@ class OutputError:
 @torch.no_grad()
 def bound_outputs(
     dense: nn.Module, pruned: nn.Module, images: Tensor, lost: Mapping[str, Tensor] | None = None
-) -> OutputError:
+) -> OutputChange:
     """The bound and the truth, on `images` (batch, ...). pruned: the same network with other weights, none of it removed.
 
     lost: by layer (channels,), bounds on the Euclidean norm of each neuron's weight difference; the layers it does not name, or
@@ -63,7 +65,7 @@ def bound_outputs(
     walk = _Walk(traced.nodes, traced.modules, dict(pruned.named_modules()), lost or {})
     values = walk.run(images)
     truth, moved = dense(images), pruned(images)
-    return OutputError(float(values.error.max()), float((moved - truth).abs().max()), float(truth.abs().max()))
+    return OutputChange(float(values.error.max()), float((moved - truth).abs().max()), float(truth.abs().max()))
 
 
 @final

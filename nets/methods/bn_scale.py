@@ -67,7 +67,7 @@ class BNScale(Method):
     regularises: ClassVar[bool] = True
     allocation: ClassVar[Literal["even", "price"]] = "price"
 
-    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge) -> None:
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:
         gammas(groups, model, self.name)
 
     def wrap(

@@ -45,12 +45,13 @@ class ChipNet(Method):
     regularises: ClassVar[bool] = True
     allocation: ClassVar[Literal["even", "price"]] = "price"
 
-    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge) -> None:
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:
         if any(len(layer.members) > 1 for layer in groups.layers):
             raise InputError("method chipnet has one gate for each channel of a normalisation; leave --coupled out")
         gammas(groups, model, self.name)
-        ones = {layer.name: torch.ones(layer.channels) for layer in groups.layers}
-        spent(gauge.budget.kind, count_layers(model, groups, gauge.example), ones)
+        if gauge is not None:
+            ones = {layer.name: torch.ones(layer.channels) for layer in groups.layers}
+            spent(gauge.budget.kind, count_layers(model, groups, gauge.example), ones)
 
     def wrap(
         self, optimizer: Optimizer, groups: ChannelGroups, prepared: Mapping[str, Any], plan: PhasePlan

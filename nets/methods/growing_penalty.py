@@ -79,6 +79,7 @@ class Growing(Stepping):
         self.growth = growth
         self.targets = {name: count for name, count in targets.items() if count > 0}
         self.layers = [layer for layer in groups.layers if layer.name in self.targets]
+        self.filters = {layer.name: filter_columns(layer) for layer in self.layers}
         self.R = {layer.name: torch.zeros(layer.channels, dtype=torch.float64) for layer in self.layers}
         self.pruned = {layer.name: torch.zeros(layer.channels, dtype=torch.bool) for layer in self.layers}
         self.ratios: dict[str, float] = {}
@@ -92,7 +93,8 @@ class Growing(Stepping):
             self._grow()
         for layer in self.layers:
             slopes = gradient_layer(layer)
-            pull = self.R[layer.name].to(layer.parameters[0])[:, None] * self.groups.rows(layer) * filter_columns(layer)
+            factors = self.R[layer.name].to(layer.parameters[0])[:, None] * self.filters[layer.name]
+            pull = factors * self.groups.rows(layer)
             self.groups.write(slopes, self.groups.rows(slopes) + pull)
 
     def _pick(self) -> None:

@@ -12,7 +12,7 @@ Structured form (what the budget prunes): w are the norms of a layer's channels,
 layers. Entry j + 1 of the descending w stays as long as eta < (||w||_q / ||w||_2) j^(-(2 - q) / (2q)): that is its score, and
 lowering the bar of scores until the budget is met is the search for eta. The largest channel of a layer always stays.
 Unstructured form: `prune_neurons`, w are the weights of one neuron (filter). In result.json under findings stands, for both
-forms and equally many weights pruned, how far an output can move at most on some test-free images (`nets.flow.error_bound`)
+forms and equally many weights pruned, how far an output can move at most on a few validation images (`nets.flow.error_bound`)
 beside how far it does, before any fine-tuning. The bound multiplies over the layers: it is rigorous, and large for deep
 networks.
 """

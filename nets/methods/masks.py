@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, final
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from nets.budget import zero_channels
+from nets.gauge import Gauge
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
 from perspective.errors import InputError
@@ -34,6 +35,9 @@ class Masks(Method):
     def __post_init__(self) -> None:
         if self.masks is None:
             raise InputError("method masks takes the channels of another run; add --masks RUN/masks.json")
+
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:
+        read_masks(Path(str(self.masks)), groups)
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         """Norms, as the magnitude baseline has them."""

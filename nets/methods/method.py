@@ -32,9 +32,9 @@ class Method(ABC):
     allocation: ClassVar[Literal["even", "price"]] = "even"
     calibrates: ClassVar[bool] = False
 
-    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge) -> None:
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:
         """InputError, in one sentence, where the method's idea does not apply to this network or budget; asked before any
-        training, of a network of the right shape."""
+        training, of a network of the right shape. gauge: None without a budget."""
         return None
 
     def prepare(self, trained: Mapping[str, Tensor]) -> Mapping[str, Any]:

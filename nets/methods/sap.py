@@ -1,9 +1,10 @@
 """Sparsity-informed adaptive pruning: how much goes in each round follows from the PQ index of the weights; then rewind.
 
 Source: Diao, Wang, Zhang, Yang, Ding, Tarokh, "Pruning Deep Neural Networks from a Sparsity Perspective", ICLR 2023, arXiv
-2302.05601, by its public code. For d weights w and 0 < p <= 1 < q or p < q: I = 1 - d^(1/q - 1/p) ||w||_p / ||w||_q (0: all
-equal; towards 1: few matter). At least r = d (1 + eta)^(-q/(q-p)) (1 - I)^(qp/(q-p)) are kept, and floor(d clip(gamma (1 -
-r/d), 0, .9)) smallest pruned.
+2302.05601, by its public code. For d weights w and 0 < p < q, p <= 1:
+
+    I = 1 - d^(1/q - 1/p) ||w||_p / ||w||_q                                 0: all equal; towards 1: few matter
+    kept at least r = ceil(d (1 + eta)^(-q/(q-p)) (1 - I)^(qp/(q-p))),      pruned floor(d clip(gamma (1 - r/d), 0, .9)) smallest
 
 Structured per filter here, where the paper prunes single weights: I and r are those of the weights of a layer's living
 filters, and the same share of these filters goes, those of smallest norm. The phase is `rounds` equal rounds; after each but

@@ -60,18 +60,20 @@ def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path):
     whole = prune(dense, tmp_path / "whole", method)
     assert 0.49 < whole["budget"]["reached"] <= 0.5
     assert whole["equality"]["max_abs_logit_difference"] <= 1e-4
-    out = tmp_path / "stopped"  # what a kill in the third epoch leaves: the second's checkpoint, and a line too many
-    shutil.copytree(tmp_path / "whole", out, ignore=shutil.ignore_patterns("model", "result.json", "masks.json"))
-    shutil.rmtree(newest(out / "checkpoint"))
-    assert read_checkpoint(out / "checkpoint")[0].epoch == 2
-    again = train(same_settings("prune", {}, read_json(out / "config.json"), out), out, resume=True)
-    first, second = load(tmp_path / "whole" / "model").state_dict(), load(out / "model").state_dict()
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    assert lines(tmp_path / "whole") == lines(out)
-    assert (tmp_path / "whole" / "masks.json").read_text() == (out / "masks.json").read_text()
-    for part in ("pruned", "layers", "strength", "zeroed_by_budget"):
-        assert again[part] == whole[part]
+    for epoch in (2, 3):  # what a kill in the third epoch leaves (a line too many, too), and one behind it
+        out = tmp_path / f"stopped {epoch}"
+        shutil.copytree(tmp_path / "whole", out, ignore=shutil.ignore_patterns("model", "result.json", "masks.json"))
+        if epoch == 2:
+            shutil.rmtree(newest(out / "checkpoint"))
+        assert read_checkpoint(out / "checkpoint")[0].epoch == epoch
+        again = train(same_settings("prune", {}, read_json(out / "config.json"), out), out, resume=True)
+        first, second = load(tmp_path / "whole" / "model").state_dict(), load(out / "model").state_dict()
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert lines(tmp_path / "whole") == lines(out)
+        assert (tmp_path / "whole" / "masks.json").read_text() == (out / "masks.json").read_text()
+        for part in ("pruned", "layers", "strength", "zeroed_by_budget"):
+            assert again[part] == whole[part]
 
 
 @pytest.mark.parametrize("method", WITHOUT)
@@ -105,3 +107,14 @@ def test_a_method_that_makes_no_zeros_asks_for_a_budget(dense, tmp_path):
             prune(dense, tmp_path / method, method, budget=None)
     with pytest.raises(InputError, match="leave --growth out"):
         prune(dense, tmp_path / "grown", "greg1", growth="budget")
+
+
+def test_what_does_not_fit_is_refused_before_any_training(dense, tmp_path):
+    for more, said in (
+        ({"method": "masks", "masks": str(tmp_path / "none.json"), "budget": None}, "holds no masks"),
+        ({"method": "chipnet", "budget": "latency=0.5"}, "no formula for a budget of latency"),
+        ({"method": "chipnet", "coupled": True, "net": "resnet20", "shortcut": "B"}, "leave --coupled out"),
+    ):
+        with pytest.raises(InputError, match=said):
+            train(new_settings("train", {**SHORT, "budget": "macs=0.5", **more}), tmp_path / "refused")
+        assert not (tmp_path / "refused").exists()
