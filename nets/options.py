@@ -28,7 +28,7 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     ),
     "implementation": (
         str,
-        "of the prox: flat (torch), fused, fused_step (compiled: numba, on a GPU Triton), or loop (the slow truth)",
+        "of the prox: fused, fused_step (compiled; default on the CPU: fused), flat (torch; default on a GPU), loop (slow truth)",
     ),
     "coupled": (bool, "groups over additions, depthwise and grouped convolutions and concatenations"),
     "round_to": (int, "a pruned layer keeps a multiple of this many channels"),

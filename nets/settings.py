@@ -74,7 +74,8 @@ class Settings:
     strength    the lambda of the objective; None: from the budget, or else from the recipe's shrinkage
     growth      of lambda over the regularised phase: constant, linear from 0 to twice, or as the budget asks (budget)
     budget      share of macs, params, channels, volume or latency to keep, or None
-    implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own
+    implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own. Where it is
+                left out, new_settings takes fused on the CPU, and on a GPU flat, until the Triton kernel has been timed there
     allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), error (by how far
                 the dense network's answers move, nets/training/sensitivity.py), or the method's
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
@@ -227,6 +228,7 @@ def new_settings(command: Literal["train", "prune"], given: Mapping[str, Any]) -
         "epochs": scaled(recipe.epochs, scale),
         "finetune_epochs": 0 if given["method"] == "layerwise" else scaled(recipe.finetune_epochs, scale),
         "batch_size": recipe.batch_size,
+        "implementation": "fused" if given.get("device", "cpu") == "cpu" else "flat",
         "alpha": recipe.alpha,
         "weight_decay": recipe.weight_decay,
         "lr": lr,

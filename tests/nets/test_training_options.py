@@ -208,3 +208,10 @@ def test_layerwise_prunes_without_training_and_resumes(tmp_path):
     assert again["pruned"] == result["pruned"]
     with pytest.raises(InputError, match="add --budget"):
         train(new_settings("prune", given), tmp_path / "other")
+
+
+def test_the_prox_left_to_itself_is_the_compiled_one_on_the_cpu():
+    given = {"net": "resnet20", "data": "digits", "method": "spr"}
+    assert new_settings("train", given).implementation == "fused"
+    assert new_settings("train", {**given, "device": "cuda"}).implementation == "flat"
+    assert new_settings("train", {**given, "implementation": "loop"}).implementation == "loop"
