@@ -74,16 +74,25 @@ def test_weights_and_state_are_the_unfused(rule, dtype):
     assert state_distance(fused, loop) < allowed
 
 
-@pytest.mark.parametrize("rule", ["momentum", "adamw"])
-def test_two_hundred_steps_stay_together(rule):
+@pytest.mark.parametrize(
+    ("rule", "truth", "steps"),
+    [
+        ("momentum", "loop", 200),
+        ("adamw", "loop", 200),
+        ("momentum", "flat", 1000),  # two minutes by the loop
+        pytest.param("momentum", "loop", 1000, marks=pytest.mark.slow),
+        pytest.param("adamw", "loop", 1000, marks=pytest.mark.slow),
+    ],
+)
+def test_a_thousand_steps_stay_together(rule, truth, steps):
     """float64: 1e-9, the rounding that training itself blows up; the same groups are zero at the end."""
     one, two = network(), network()
     strength = {"momentum": 8.0, "adamw": 80.0}[rule]
-    fused, loop = wrapped(one, rule, "fused_step", strength), wrapped(two, rule, "loop", strength)
-    train(one, fused, 200)
-    train(two, loop, 200)
+    fused, other = wrapped(one, rule, "fused_step", strength), wrapped(two, rule, truth, strength)
+    train(one, fused, steps)
+    train(two, other, steps)
     assert distance(one.state_dict(), two.state_dict()) < 1e-9
-    assert fused.groups.surviving() == loop.groups.surviving()
+    assert fused.groups.surviving() == other.groups.surviving()
     assert sum(fused.groups.surviving().values()) < 9
 
 
