@@ -165,6 +165,8 @@ class _Printer(PythonCodePrinter):
     """Prints a scalar expression with the functions of `xp`, which numpy and torch share."""
 
     def _print_Pow(self, expr: sympy.Expr, rational: bool = False) -> str:
+        if expr.is_number and not expr.is_rational:  # torch takes no root of a Python number
+            return repr(float(expr))
         if expr.exp == sympy.Rational(1, 2):
             return f"xp.sqrt({self._print(expr.base)})"
         if expr.exp == sympy.Rational(-1, 2):
@@ -194,6 +196,8 @@ class _Printer(PythonCodePrinter):
             raise InputError(
                 f"the cost uses {expr.func.__name__}, which has no numeric form here; use powers, exp, log or cosh"
             )
+        if expr.is_number:
+            return repr(float(expr))
         return f"xp.{name}({', '.join(self._print(x) for x in expr.args)})"
 
     _print_exp = _print_log = _print_sinh = _print_cosh = _print_tanh = _print_Abs = _print_Function  # noqa: N815

@@ -56,7 +56,8 @@ def test_float32_stays_float32_with_exact_zeros(case):
     assert flat.dtype == torch.float32
     thresholds = torch.from_numpy(regulariser.zero_threshold(rows.numpy()))
     clear = (thresholds - step).abs() > 1e-4 * step  # a group on the threshold may fall either way in float32
-    assert disagreement(flat[clear], loop[clear]) < FLOAT32 * 10
+    # near its threshold a group is a small difference of large numbers: float32 keeps the digits of these, the input's
+    assert float((flat.double() - loop).abs()[clear].sum(1).max()) < FLOAT32 * 10 * float(rows.abs().max())
     assert torch.equal((flat[clear] == 0).all(1), (loop[clear] == 0).all(1))
 
 

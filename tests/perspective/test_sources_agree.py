@@ -17,6 +17,8 @@ BLOCKS = [
     IndicatorBlock(sympy.Piecewise((s**2, s <= 1), (2 * s - 1, True)), s, 1),
     IndicatorBlock(s**2 + s, s, 1, bound=1, radial=True),
     IndicatorBlock(s**2, s, 1, bound=2, lower=sympy.Rational(1, 2)),
+    declare("alpha*(s**2 + s**4)", "c", "M"),  # roots of plain numbers
+    declare("sqrt(3)*alpha*s**2 + log(2)*s", "c"),
 ]
 
 
