@@ -12,6 +12,8 @@ assert os.environ.get("TRITON_INTERPRET") == "1", "set it before triton is impor
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
 from ragged_groups import ragged  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -99,6 +101,27 @@ def every_cost_and_size():
             alive = found[:, 3].numpy() == 0
             y = regularisers[layer.name].indicator(wide)
             assert np.allclose(found[alive, 0], y[alive], rtol=1e-4 if dtype == torch.float32 else 1e-8)
+
+
+@settings(max_examples=12, deadline=None, database=None)
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(sorted(COSTS)),
+    st.floats(1e-3, 10),
+    st.lists(st.integers(1, 12), min_size=1, max_size=3),
+    st.floats(-3, 2),
+)
+def any_case(seed, cost, step, sizes, exponent):
+    """Groups of any sizes and scales, float64."""
+    groups = ragged(sizes, channels=2, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in {p for layer in groups.layers for p in layer.parameters}:
+        draw = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        parameter.data = draw * 10**exponent
+    steps, regularisers = steps_of(groups, step), bound(cost, groups)
+    before = [groups.rows(layer) for layer in groups.layers]
+    got, _ = swept(groups, steps, regularisers)
+    assert_same(got, looped(groups, steps, regularisers), before, 1e-11)
 
 
 def extreme_groups():

@@ -222,10 +222,11 @@ def test_the_same_bits_with_any_number_of_threads(monkeypatch):
     assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
 
 
-def test_many_small_groups_and_an_empty_layer():
-    parameter = nn.Parameter(torch.randn(100_000, 2, generator=torch.Generator().manual_seed(0)))
+@pytest.mark.parametrize(("count", "size"), [(100_000, 2), (1_000_000, 1)])
+def test_many_small_groups_and_an_empty_layer(count, size):
+    parameter = nn.Parameter(torch.randn(count, size, generator=torch.Generator().manual_seed(0)))
     layers = (
-        Layer("many", None, (Span(parameter),), 100_000, ("many",)),
+        Layer("many", None, (Span(parameter),), count, ("many",)),
         Layer("none", None, (Span(nn.Parameter(torch.zeros(4, 0))),), 4, ("none",)),
     )
     groups = ChannelGroups(layers)

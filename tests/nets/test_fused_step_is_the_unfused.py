@@ -129,6 +129,21 @@ def test_state_goes_over_to_any_implementation(rule, after):
     assert distance(model.state_dict(), twin.state_dict()) < (1e-12 if after != "fused_step" else 1e-300)
 
 
+@pytest.mark.parametrize("implementation", ["fused", "fused_step"])
+def test_a_compiled_model_trains_as_the_plain_one(implementation):
+    """torch.compile reads the parameters anew in every step: they stay the tensors they were."""
+    one, two = network(), network()
+    compiled = torch.compile(two, backend="eager")  # dynamo's guards, without a compiler
+    for model, run in ((one, one), (two, compiled)):
+        optimizer = wrapped(model, "momentum", implementation, 8.0)
+        for _ in range(5):
+            optimizer.zero_grad()
+            F.cross_entropy(run(IMAGES), LABELS).backward()
+            optimizer.step()
+    assert distance(one.state_dict(), two.state_dict()) < 1e-12
+    assert sum(optimizer.groups.surviving().values()) <= 9
+
+
 def test_a_copy_trains_the_copied_model():
     model = network()
     optimizer = wrapped(model, "momentum", "fused_step")

@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 LAWS = {
     "prox": (
         "every_cost_and_size",
+        "any_case",
         "extreme_groups",
         "many_small_groups_and_empty_ones",
         "warm_starts_and_tensor_rates",
