@@ -20,6 +20,9 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(config, items):
+    items.sort(
+        key=lambda item: "test_documents_run" not in item.nodeid
+    )  # the longest first: no process waits for it at the end
     if "slow" in config.getoption("markexpr"):
         return
     asked = {argument for argument in config.args if "::" in argument}  # named one by one: run it
