@@ -97,7 +97,8 @@ def train(
         elif isinstance(method, Layerwise):
             smaller = _calibrate(run, method, whole)
         else:
-            model = copy.deepcopy(dense) if settings.command == "prune" else fresh_network(settings, data, "regularise")
+            anew = settings.command == "train" and method.regularises  # else what is pruned is the trained network
+            model = fresh_network(settings, data, "regularise") if anew else copy.deepcopy(dense)
             model = placed(model, settings, device)
             optimizer = None
             if method.regularises:

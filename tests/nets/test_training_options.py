@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nets import load
 from nets.data import load_data
 from nets.datasets.batches import batches, epoch_generator
 from nets.settings import new_settings
@@ -215,3 +216,14 @@ def test_the_prox_left_to_itself_is_the_compiled_one_on_the_cpu():
     assert new_settings("train", given).implementation == "fused"
     assert new_settings("train", {**given, "device": "cuda"}).implementation == "flat"
     assert new_settings("train", {**given, "implementation": "loop"}).implementation == "loop"
+
+
+@pytest.mark.parametrize("method", ["magnitude", "lq", "random"])
+def test_without_a_penalised_phase_the_trained_network_is_pruned(method, tmp_path):
+    given = {**GIVEN, "method": method, "width": 4, "budget": "macs=0.6", "exclude": "conv1", "finetune_epochs": 0}
+    train(new_settings("train", given), tmp_path / "run")
+    dense, pruned = load(tmp_path / "run" / "dense"), load(tmp_path / "run" / "model")
+    assert torch.equal(dense.conv1.weight, pruned.conv1.weight)
+    whole, kept = dense.layer1[0].conv1.weight, pruned.layer1[0].conv1.weight
+    assert len(kept) < len(whole)
+    assert all((whole == row).flatten(1).all(1).any() for row in kept)
