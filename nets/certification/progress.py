@@ -1,35 +1,25 @@
 """A progress bar on standard error for layers that are solved at the same time."""
 
-from types import TracebackType
 from typing import Self, final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+
+from nets.training.bars import Bars
 
 
 @final
-class LayerBars:
+class LayerBars(Bars):
     """One bar over all layers, beside it the layers in progress; a line for each layer that ends."""
 
     def __init__(self, total: int, done: int) -> None:
-        self._console = Console(stderr=True)
-        columns = (BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self._progress = Progress(*columns, console=self._console)
+        description = TextColumn("{task.description}")
+        super().__init__(BarColumn(bar_width=24), MofNCompleteColumn(), TimeElapsedColumn(), description)
         self._bar = self._progress.add_task("", total=total, completed=done)
         self._running: list[str] = []
 
     def __enter__(self) -> Self:
         self._progress.start()
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """One line above the bar."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, name: str) -> None:
         """A layer's process has begun."""

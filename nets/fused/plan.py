@@ -7,6 +7,7 @@ from typing import Any, final
 import numpy as np
 import torch
 
+from nets.fused.parameters import by_regulariser
 from nets.fused.programs import BATCH, prox_address
 from nets.fused.segments import Segments
 from nets.groups import ChannelGroups
@@ -93,17 +94,9 @@ def make_plan(table: Segments, groups: ChannelGroups, regularisers: Mapping[str,
 def _parts(
     table: Segments, groups: ChannelGroups, regularisers: Mapping[str, Any], real: str, numels: np.ndarray
 ) -> list[Part]:
-    members: dict[Any, list[int]] = {}
-    for number, layer in enumerate(groups.layers):
-        members.setdefault(regularisers[layer.name].regularizer, []).append(number)
     found: list[Part] = []
-    for regularizer, numbers in members.items():
-        names = regularizer.block.parameters
-        theta = np.zeros((len(groups.layers), max(len(names), 1)))
-        for number in numbers:
-            parameters = regularisers[groups.layers[number].name].parameters
-            theta[number, : len(names)] = [parameters[name] for name in names]
-        mine = np.flatnonzero(np.isin(table.runs[:, 5], numbers if found else [*numbers, -1]))
+    for regularizer, numbers, theta in by_regulariser(groups, regularisers):
+        mine = np.flatnonzero(np.isin(table.runs[:, 5], numbers))
         runs = table.runs[mine]
         pieces = np.ascontiguousarray(np.stack([mine, np.zeros_like(mine), runs[:, 1]], axis=1), dtype=np.int64)
         held = (table.runs, table.segments, table.positions, numels, theta)

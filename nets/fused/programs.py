@@ -51,7 +51,7 @@ def prox_address(regularizer: Any, real: str) -> int:
         exec(compile(text, "<derived numba source>", "exec"), namespace)
         prox_rows, parameters = namespace["prox_rows"], max(1, len(regularizer.block.parameters))
 
-        def rows(x, count, n, squares, known, steps, apart, starts, begun, tolerance, theta, worth, out, wide):  # type: ignore[no-untyped-def]
+        def rows(x, count, n, squares, known, steps, apart, starts, begun, tolerance, theta, worth, out, wide):
             prox_rows(
                 carray(x, (count * n,)),
                 count,
@@ -84,7 +84,7 @@ def sweep(real: str) -> Callable[..., None]:
 
         from nets.fused.kernel import sweep_runs
 
-        def entry(  # type: ignore[no-untyped-def]
+        def entry(
             pieces, n_pieces, runs, n_runs, segments, n_segments, positions, n_positions, numels, n_tensors, n_layers,
             n_parameters, n_units, prox, theta, tolerance, squares, scratch, long, kind, addresses, rules, n_rules, steps,
             own, starts, n_starts, out, wide,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from nets.fused.device_table import LARGEST_WHOLE, DeviceTable
+from nets.fused.parameters import by_regulariser
 from nets.fused.segments import Segments
 from nets.fused.triton_kernel import LARGE, compiled
 from nets.groups import ChannelGroups
@@ -213,27 +214,18 @@ def _numbers(value: Any, count: int, device: torch.device) -> Tensor:
 def _plan(
     there: DeviceTable, groups: ChannelGroups, regularisers: Mapping[str, Any]
 ) -> list[tuple[Any, np.ndarray, np.ndarray]]:
-    """`_by_regulariser`, made anew where a layer has got another regulariser."""
+    """`_units_by_regulariser`, made anew where a layer has got another regulariser."""
     each = [regularisers[layer.name] for layer in groups.layers]
     if len(there.planned) != len(each) or any(a is not b for a, b in zip(there.planned, each, strict=True)):
-        there.planned, there.plan = each, _by_regulariser(there.table, groups, regularisers)
+        there.planned, there.plan = each, _units_by_regulariser(there.table, groups, regularisers)
     return there.plan
 
 
-def _by_regulariser(
+def _units_by_regulariser(
     table: Segments, groups: ChannelGroups, regularisers: Mapping[str, Any]
 ) -> list[tuple[Any, np.ndarray, np.ndarray]]:
     """(derived regulariser, parameters by layer, units) for each; pieces of no group go with the first."""
-    members: dict[Any, list[int]] = {}
-    for number, layer in enumerate(groups.layers):
-        members.setdefault(regularisers[layer.name].regularizer, []).append(number)
-    found = []
-    for regularizer, numbers in members.items():
-        names = regularizer.block.parameters
-        theta = np.ones((len(groups.layers), max(len(names), 1)))
-        for number in numbers:
-            parameters = regularisers[groups.layers[number].name].parameters
-            theta[number, : len(names)] = [parameters[name] for name in names]
-        mine = np.isin(table.layer_of, numbers if found else [*numbers, -1])
-        found.append((regularizer, theta, np.flatnonzero(mine)))
-    return found
+    return [
+        (regularizer, theta, np.flatnonzero(np.isin(table.layer_of, numbers)))
+        for regularizer, numbers, theta in by_regulariser(groups, regularisers)
+    ]

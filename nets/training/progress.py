@@ -1,38 +1,25 @@
 """A progress bar on standard error: phase, epoch, accuracy and surviving channels."""
 
-from types import TracebackType
-from typing import Self, final
+from typing import final
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+
+from nets.training.bars import Bars
 
 
 @final
-class EpochBars:
+class EpochBars(Bars):
     """One bar a phase; every written line goes to standard error. seen=False: nothing is written (ranks but the first)."""
 
     def __init__(self, seen: bool = True) -> None:
-        self._console = Console(stderr=True, quiet=not seen)
-        self._progress = Progress(
+        super().__init__(
             TextColumn("{task.description:<11}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
-            console=self._console,
+            seen=seen,
         )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._progress.stop()
-
-    def say(self, text: str) -> None:
-        """One line above the bars."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def start(self, phase: str, epochs: int, done: int) -> TaskID:
         """A new bar for a phase; the number stands for it afterwards."""
