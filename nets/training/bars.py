@@ -20,7 +20,8 @@ class Bars:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._progress.stop()
+        if self._progress.live.is_started:  # stopping what never began would write an empty line
+            self._progress.stop()
 
     def say(self, text: str) -> None:
         """One line above the bars."""

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from nets.commands import train as commands
 from nets.saving import load
+from nets.training.progress import EpochBars
 from perspective import CheckFailed, InputError
 
 app = typer.Typer()
@@ -162,3 +163,12 @@ def test_an_interrupted_run_says_how_to_continue(tmp_path, monkeypatch):
     assert f"perspective train --out {tmp_path / 'run'} --resume" in outcome.stderr
     monkeypatch.undo()
     assert run("train", "--out", tmp_path / "run", "--resume", "--json").exit_code == 0
+
+
+def test_bars_that_never_began_write_nothing(capsys):
+    with EpochBars():
+        pass
+    assert capsys.readouterr().err == ""
+    with EpochBars() as bars:
+        bars.start("dense", 2, 0)
+    assert capsys.readouterr().err != ""
