@@ -40,7 +40,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "lr": (float, "first learning rate"),
     "finetune_lr": (float, "first learning rate after removal"),
     "schedule": (str, "of the learning rate in each phase: cosine, constant, steps, or for example steps=0.5/0.75:0.2"),
-    "finetune_schedule": (str, "after removal; default: that of --schedule"),
+    "finetune_schedule": (
+        str,
+        "after removal; default: that of --schedule; continue: one curve from --lr over both phases",
+    ),
     "finetune_optimizer": (str, "after removal; default: that of --optimizer"),
     "warmup": (float, "share of a phase in which the learning rate rises"),
     "momentum": (float, "of sgd and nesterov"),

@@ -7,7 +7,7 @@ total shrinkage, sum over steps of lr * strength (.5 over 300 epochs), whatever 
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -81,7 +81,8 @@ class Settings:
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
     round_to    channels of a pruned layer are a multiple of it; floor: share of its channels a layer keeps at least
     exclude     comma separated patterns of layer names that are left whole
-    schedule    of the rate in each phase (training/schedule.py); finetune_schedule, finetune_optimizer: None for the same
+    schedule    of the rate in each phase (training/schedule.py); finetune_schedule, finetune_optimizer: None for the same;
+                finetune_schedule "continue": one curve from lr over the regularised phase and the fine-tuning
     warmup      share of a phase in which the rate rises; clip: largest gradient norm or None
     accumulate  parts a batch is computed in; ema: decay of the averaged weights (dense and fine-tuning), 0 = off
     capture     whole training steps as CUDA graphs (nets/training/captured.py)
@@ -203,10 +204,21 @@ class Settings:
         excluded = () if self.exclude is None else tuple(p.strip() for p in self.exclude.split(",") if p.strip())
         return Limits(self.floor, self.round_to, excluded)
 
-    def rates(self, lr: float, phase: str = "regularise") -> Schedule:
-        """The schedule of a phase that starts with `lr`."""
-        own = self.finetune_schedule if phase == "finetune" else None
-        return parse_schedule(own or self.schedule, lr, self.warmup)
+    @property
+    def continues(self) -> bool:
+        """Do the regularised phase and the fine-tuning share one schedule?"""
+        return self.finetune_schedule == "continue"
+
+    def rates(self, lr: float, phase: str = "regularise", done: int = 0) -> Schedule:
+        """The schedule of a phase that starts with `lr`. done: epochs of the regularised phase, which a fine-tuning that
+        shares its schedule goes on behind."""
+        own = self.finetune_schedule if phase == "finetune" and not self.continues else None
+        schedule, whole = parse_schedule(own or self.schedule, lr, self.warmup), self.epochs + self.finetune_epochs
+        if self.continues and phase == "regularise":
+            return replace(schedule, ends=self.epochs / whole)
+        if self.continues and phase == "finetune" and done < whole:
+            return replace(schedule, begins=done / whole)
+        return schedule
 
     def optimizer_of(self, phase: str) -> str:
         """The optimizer's name in a phase."""

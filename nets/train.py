@@ -109,7 +109,7 @@ def train(
 
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
-        epochs, lr = _finetuning(run, method)
+        epochs, lr, done = _finetuning(run, method)
         groups = channel_groups(smaller, data.example_inputs)
         train_phase(
             run,
@@ -119,6 +119,7 @@ def train(
             groups,
             epochs,
             lr,
+            behind=done,
             teacher=teacher_of(run, dense),
         )
         return finish(run, dense, smaller, bounds=_boxes(prepared))
@@ -206,15 +207,17 @@ def _open(run: Run, resume: bool) -> Run:
     return replace(run, snapshot=snapshot, facts={} if snapshot is None else dict(snapshot.facts))
 
 
-def _finetuning(run: Run, method: Method) -> tuple[int, float]:
-    """Epochs and first learning rate: a regularised phase that met its budget early hands its epochs and its rate
-    over."""
+def _finetuning(run: Run, method: Method) -> tuple[int, float, int]:
+    """Epochs, first learning rate (of a shared schedule: its own) and regularised epochs done: a phase that met its budget
+    early hands its epochs and its rate over."""
     settings = run.settings
     if not method.regularises:
-        return settings.finetune_epochs, settings.finetune_lr
+        return settings.finetune_epochs, settings.lr if settings.continues else settings.finetune_lr, 0
     done = run.facts["regularise_epochs"]
+    if settings.continues:
+        return settings.finetune_epochs + settings.epochs - done, settings.lr, done
     reached = settings.rates(settings.lr).rate(done, settings.epochs) if done < settings.epochs else 0.0
-    return settings.finetune_epochs + settings.epochs - done, max(settings.finetune_lr, reached)
+    return settings.finetune_epochs + settings.epochs - done, max(settings.finetune_lr, reached), done
 
 
 def _refuse_contradictions(settings: Settings, method: Method) -> None:

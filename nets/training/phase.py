@@ -82,6 +82,7 @@ def train_phase(
     epochs: int,
     lr: float,
     *,
+    behind: int = 0,
     teacher: nn.Module | None = None,
     before_epoch: Callable[[int], None] = lambda epoch: None,
     is_enough: Callable[[], bool] = lambda: False,
@@ -89,14 +90,19 @@ def train_phase(
 ) -> int:
     """Train `model` in place for `epochs` epochs, or until `is_enough()` after one of them; returns the epochs done.
 
-    A checkpoint of this phase is taken up where it stands. teacher: see epoch.py. before_epoch(e): called before epoch
-    e = 0, 1, ...; it may look at the weights and set prices. count(): more numbers for the metrics, asked for after epochs that
-    changed the surviving channels.
+    A checkpoint of this phase is taken up where it stands. behind: epochs of the phase whose schedule this one goes on.
+    teacher: see epoch.py. before_epoch(e): called before epoch e = 0, 1, ...; it may look at the weights and set prices.
+    count(): more numbers for the metrics, asked for after epochs that changed the surviving channels.
     """
     settings, done = run.settings, 0
     averaged = settings.ema > 0 and phase != "regularise" and epochs > 0
     task = Task(
-        phase, epochs, settings.rates(lr, phase), run.ranks, teacher, Average(model, settings.ema) if averaged else None
+        phase,
+        epochs,
+        settings.rates(lr, phase, behind),
+        run.ranks,
+        teacher,
+        Average(model, settings.ema) if averaged else None,
     )
     if run.snapshot is not None and run.snapshot.phase == phase:
         restore(run.snapshot, model, optimizer, task.average)

@@ -23,6 +23,8 @@ class Schedule:
     """lr: rate at the start; shape: how it falls; warmup: share of the phase, [0, 1), in which it rises linearly to lr.
 
     steps_at, steps_by  of shape "steps": shares of the phase (behind the warm-up) at which the rate is multiplied by steps_by
+    begins, ends        the piece of the whole curve that the phase goes through, shares of it: phases that follow each other
+                        can share one curve
     """
 
     lr: float
@@ -30,6 +32,8 @@ class Schedule:
     warmup: float = 0.0
     steps_at: tuple[float, ...] = STEPS_AT
     steps_by: float = STEPS_BY
+    begins: float = 0.0
+    ends: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.lr < math.inf:
@@ -42,13 +46,18 @@ class Schedule:
             raise InputError(f"the rate falls at {self.steps_at} of the phase; give rising shares between 0 and 1")
         if not 0 < self.steps_by < 1:
             raise InputError(f"a step multiplies the rate by {self.steps_by:g}; give a number between 0 and 1")
+        if not 0 <= self.begins < self.ends <= 1:
+            raise InputError(
+                f"a phase goes from {self.begins:g} to {self.ends:g} of a schedule; give rising shares in [0, 1]"
+            )
 
     def rate(self, step: int, steps: int) -> float:
         """The rate at step 0 .. steps - 1 of a phase of that many steps."""
-        rising = round(self.warmup * steps)
-        if step < rising:
-            return self.lr * (step + 1) / (rising + 1)
-        done = (step - rising) / (steps - rising)
+        whole = steps / (self.ends - self.begins)
+        place, rising = step + self.begins * whole, round(self.warmup * whole)
+        if place < rising:
+            return self.lr * (place + 1) / (rising + 1)
+        done = (place - rising) / (whole - rising)
         if self.shape == "constant":
             return self.lr
         if self.shape == "steps":

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from nets.groups import channel_groups
 from nets.methods import SPR
 from nets.optimizer import Proximal
 from nets.resnet import resnet20
+from nets.settings import new_settings
 from nets.training.controller import RAMP, Controller
 from nets.training.schedule import SHAPES, Schedule, linear_growth
 from perspective import InputError
@@ -132,6 +134,31 @@ def test_a_schedule_starts_and_sums_as_it_says(shape, warmup):
         ]
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5])
+def test_pieces_of_a_schedule_are_the_whole(shape, warmup):
+    whole = Schedule(0.4, shape, warmup, steps_at=(0.31, 0.77))
+    first, second = replace(whole, ends=0.375), replace(whole, begins=0.375)  # 3 epochs and 5, of 10 steps
+    rates = [first.rate(k, 30) for k in range(30)] + [second.rate(k, 50) for k in range(50)]
+    assert rates == pytest.approx([whole.rate(k, 80) for k in range(80)])
+
+
+def test_a_finetuning_may_continue_the_schedule():
+    given = {"net": "resnet20", "data": "digits", "method": "spr", "epochs": 3, "finetune_epochs": 5, "lr": 0.4}
+    found = new_settings("prune", {**given, "dense": "x", "finetune_schedule": "continue"})
+    whole = Schedule(0.4)
+    both = [found.rates(0.4).rate(k, 30) for k in range(30)] + [
+        found.rates(0.4, "finetune", 3).rate(k, 50) for k in range(50)
+    ]
+    assert both == pytest.approx([whole.rate(k, 80) for k in range(80)])
+    early = [found.rates(0.4, "finetune", 2).rate(k, 60) for k in range(60)]  # the phase ended an epoch early
+    assert early == pytest.approx([whole.rate(k, 80) for k in range(20, 80)])
+    alone = [found.rates(0.4, "finetune").rate(k, 80) for k in range(80)]  # a method without regularised phase
+    assert alone == pytest.approx([whole.rate(k, 80) for k in range(80)])
+    assert found.rates(0.4, "dense") == whole
+    assert found.rates(0.4, "finetune", 8) == whole  # no epochs are left: never stepped
+
+
 def test_linear_growth_keeps_the_total():
     schedule = Schedule(0.1)
     factors = [linear_growth(schedule, e, 8) for e in range(8)]
@@ -142,7 +169,15 @@ def test_linear_growth_keeps_the_total():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"lr": 0.0}, {"lr": math.nan}, {"lr": 1.0, "shape": "square"}, {"lr": 1.0, "warmup": 1.0}]
+    "bad",
+    [
+        {"lr": 0.0},
+        {"lr": math.nan},
+        {"lr": 1.0, "shape": "square"},
+        {"lr": 1.0, "warmup": 1.0},
+        {"lr": 1.0, "begins": 0.5, "ends": 0.5},
+        {"lr": 1.0, "begins": -0.1},
+    ],
 )
 def test_bad_schedules_are_refused(bad):
     with pytest.raises(InputError):

@@ -8,10 +8,13 @@ import torch
 
 import nets.training.result
 from nets.checkpoint import newest, read_checkpoint
+from nets.data import load_data
+from nets.datasets.batches import steps_per_epoch
 from nets.saving import load
 from nets.settings import new_settings, same_settings
 from nets.train import train
 from nets.training.run_folder import read_json
+from nets.training.schedule import Schedule
 from perspective import InputError
 
 NET = {
@@ -91,6 +94,15 @@ def test_methods_without_a_phase_meet_every_kind_of_budget(method, budget, dense
     if method == "lq":
         for form in ("filters", "neurons"):
             assert 0 < result["findings"][form]["measured"] <= result["findings"][form]["bound"]
+
+
+@pytest.mark.parametrize(("method", "epochs"), [("spr", (2, 2)), ("magnitude", (2, 4))])
+def test_one_schedule_goes_over_both_phases(method, epochs, dense, tmp_path):
+    out, more = tmp_path / "run", {"lr": 0.04, "finetune_lr": 0.01, "finetune_schedule": "continue"}
+    prune(dense, out, method, epochs=epochs[0], finetune_epochs=epochs[1], **more)
+    told = [line["lr"] for line in lines(out)]
+    steps = steps_per_epoch(load_data("digits", None), SHORT["batch_size"])
+    assert told == pytest.approx([Schedule(0.04).rate(e * steps - 1, 4 * steps) for e in range(1, 5)])
 
 
 def test_masks_of_one_run_give_the_same_shape_in_another(dense, tmp_path):
