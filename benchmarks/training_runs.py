@@ -1,9 +1,12 @@
 """Write finished training runs up as a result folder: one table, mean and spread over seeds, and the runs' own files.
 
-python -m benchmarks.training_runs RUN [RUN ...] --out benchmarks/results/<date>_<what> --command "..." --note "..."
+python -m benchmarks.training_runs RUN [RUN ...] --out benchmarks/results/<date>_<what> [--command "..."] [--note "..."]
+
+Runs of several methods get a row each, with the command that started each of them; the spread is that of one method's seeds.
 """
 
 import json
+import shlex
 import statistics
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +15,9 @@ import typer
 
 COLUMNS = (
     "run",
+    "method",
     "seed",
+    "validation %",
     "dense test %",
     "pruned test %",
     "MACs left %",
@@ -24,9 +29,11 @@ COLUMNS = (
 
 
 def main(
-    runs: Annotated[list[Path], typer.Argument(help="finished run folders of one kind, one seed each")],
+    runs: Annotated[list[Path], typer.Argument(help="finished run folders")],
     out: Annotated[Path, typer.Option(help="result folder to write")],
-    command: Annotated[str, typer.Option(help="the command that made a run, data folder written as DIR")],
+    command: Annotated[
+        str, typer.Option(help="what made all runs, data folder written as DIR; default: each run's own")
+    ] = "",
     note: Annotated[str, typer.Option(help="what a reader must know: machine load, n, what was not measured")] = "",
 ) -> None:
     """Collect result.json, config.json and metrics.jsonl of the runs into `out`, with table.md."""
@@ -37,11 +44,11 @@ def main(
     text = [
         f"# {out.name}",
         "",
-        f"Command: `{command}`",
+        *([f"Command: `{command}`"] if command else ["Commands:", "", *_commands(results)]),
         "",
         *lines,
         "",
-        f"n = {len(runs)} run(s). {_spread(results)}",
+        f"n = {len(runs)} run(s). {_spreads(results)}",
         "",
     ]
     if note:
@@ -70,20 +77,43 @@ def _without_command_line(content: dict) -> dict:
     return {**content, "environment": environment}
 
 
+def _commands(results: list[dict]) -> list[str]:
+    """The command that started each run, once each, folders written as their names."""
+    found = []
+    for result in results:
+        words = [Path(word).name if Path(word).is_absolute() else word for word in result["environment"]["argv"][1:]]
+        if "--data-dir" in words:
+            words[words.index("--data-dir") + 1] = "DIR"
+        found.append(f"- `perspective {shlex.join(words)}`")
+    return list(dict.fromkeys(found))
+
+
 def _row(name: str, result: dict) -> list[str]:
     dense, pruned = result["dense"], result["pruned"]
+    left = pruned or dense
     before, after = (sum(layer[key] for layer in result["layers"]) for key in ("before", "after"))
     return [
         name,
+        result["method"],
         str(result["seed"]),
+        f"{result['validation_accuracy']:.2f}",
         f"{dense['test_accuracy']:.2f}",
-        f"{pruned['test_accuracy']:.2f}",
-        f"{100 * pruned['macs'] / dense['macs']:.1f}",
-        f"{100 * pruned['params'] / dense['params']:.1f}",
+        f"{left['test_accuracy']:.2f}",
+        f"{100 * left['macs'] / dense['macs']:.1f}",
+        f"{100 * left['params'] / dense['params']:.1f}",
         f"{after} of {before}",
-        f"{result['equality']['max_abs_logit_difference']:.1e}",
+        f"{result['equality']['max_abs_logit_difference']:.1e}" if pruned else "",
         f"{result['seconds']['total']:.0f}",
     ]
+
+
+def _spreads(results: list[dict]) -> str:
+    """A sentence for each method."""
+    methods = dict.fromkeys(result["method"] for result in results)
+    of = {method: [result for result in results if result["method"] == method] for method in methods}
+    if len(of) == 1:
+        return _spread(results)
+    return " ".join(f"{method}: {_spread(some)}" for method, some in of.items())
 
 
 def _spread(results: list[dict]) -> str:
