@@ -2,8 +2,8 @@
 
 python -m benchmarks.methods_on_every_network [--only-net resnet20,vit_b_16] [--only-method spr,lq] --out FOLDER
 
-A cell is `nets.train.train` with the settings of `perspective prune --weights FILE --method NAME --budget macs=0.5`: a folder of a
-few images at the smallest size of SIZES that the network takes, one epoch of three steps, no fine-tuning. The dense network has
+A cell is `nets.train.train` with the settings of `perspective prune --weights FILE --method NAME --budget macs=0.5`: a folder of
+a few images at the smallest size of SIZES that the network takes, one epoch of three steps, no fine-tuning. The dense network has
 random weights and statistics (benchmarks/half_zeroed.py), so accuracies mean nothing; what counts is the budget, the largest
 change of a logit by the removal, and that nothing crashes or becomes NaN. A budget that a network cannot reach is asked again
 at the least that the refusal names. Rows are kept in FOLDER/rows.json; a cell that is there is not run again.
@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from benchmarks.environment import command_line, environment, keep
 from benchmarks.half_zeroed import disturb, pictures
 from nets.budget import zero_channels
+from nets.data import load_data
 from nets.groups import channel_groups
 from nets.methods import ALL
 from nets.methods.masks import write_masks
@@ -40,14 +41,35 @@ from perspective.errors import CheckFailed, InputError
 from perspective.files import write_text
 
 NETS = (  # name, or name and option of the shortcuts; in the order of what a cell costs
-    *("resnet20", "resnet20 B", "mobilenet_v3_small", "resnet56", "resnet56 B", "mobilenet_v2", "resnet18", "resnet18_cifar"),
+    *(
+        "resnet20",
+        "resnet20 B",
+        "mobilenet_v3_small",
+        "resnet56",
+        "resnet56 B",
+        "mobilenet_v2",
+        "resnet18",
+        "resnet18_cifar",
+    ),
     *("regnet_x_400mf", "regnet_y_400mf", "efficientnet_b0", "vgg16_bn", "resnet50", "convnext_tiny", "vit_b_16"),
 )
 COUPLED = ("magnitude", "greg1", "spr")  # the methods that are also asked with --coupled
 WITHOUT_ADDITIONS = ("vgg16_bn",)
 SIZES = (16, 32, 64)
 CLASSES, IMAGES, BATCH = 3, 8, 8  # images of a class in a split
-QUICK = ("magnitude", "random", "lq", "masks", "bn-scale", "greg1", "greg2", "sap", "spr-subgradient", "group-lasso", "spr")
+QUICK = (
+    "magnitude",
+    "random",
+    "lq",
+    "masks",
+    "bn-scale",
+    "greg1",
+    "greg2",
+    "sap",
+    "spr-subgradient",
+    "group-lasso",
+    "spr",
+)
 METHODS = (*QUICK, "chipnet", "layerwise")
 assert set(METHODS) == {kind.name for kind in ALL if kind.prunes}
 
@@ -94,17 +116,18 @@ def prepare(net: str, folder: Path) -> Start:
             model = build(name, CLASSES, 3, shortcut=shortcut or None, image_size=size)
         except InputError:
             continue
-        disturb(model, pictures(8, size, seed=5), torch.Generator().manual_seed(2))
         break
     else:
         raise InputError(f"{name} takes no images of {SIZES} pixels; add a size")
+    data = folder / f"images{size}"
+    write_images(data, size)
+    shown = load_data("imagefolder", data, size, workers=0).pick_training_images(range(CLASSES * IMAGES))
+    disturb(model, shown, torch.Generator().manual_seed(2))
     weights = folder / f"{net}.safetensors"
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
-    data = folder / f"images{size}"
-    if not data.is_dir():
-        write_images(data, size)
     flags = {"net": name, "data": "imagefolder", "data_dir": str(data), "image_size": size, "workers": 0}
-    flags |= {"dense": str(weights), "epochs": 1, "finetune_epochs": 0, "batch_size": BATCH, "calibration": CLASSES * IMAGES}
+    flags |= {"dense": str(weights), "epochs": 1, "finetune_epochs": 0, "batch_size": BATCH, "lr": 1e-3}
+    flags |= {"calibration": CLASSES * IMAGES, "layer_seconds": 0.5}
     return Start(size, weights, flags | ({"shortcut": shortcut} if shortcut else {}))
 
 
@@ -121,7 +144,7 @@ def write_images(folder: Path, size: int) -> None:
 def examine(net: str, method: str, coupled: bool, start: Start, folder: Path) -> Row:
     """Run the cell, a second time where the budget is out of reach; a row whatever happens."""
     row = Row(net, method, coupled, start.size)
-    flags = {**start.flags, "method": method, "coupled": coupled, "layer_seconds": 0.5}
+    flags = {**start.flags, "method": method, "coupled": coupled}
     begin, share = time.perf_counter(), 0.5
     try:
         if method == "masks":
@@ -137,7 +160,9 @@ def examine(net: str, method: str, coupled: bool, start: Start, folder: Path) ->
         finding = judge(result, load((folder / "again" if share > 0.5 else folder / "run") / "model"))
     except InputError as error:
         sentence = str(error)
-        return replace(row, refused=sentence, finding="more than one line" if "\n" in sentence else "", seconds=_since(begin))
+        return replace(
+            row, refused=sentence, finding="more than one line" if "\n" in sentence else "", seconds=_since(begin)
+        )
     except CheckFailed as error:
         return replace(row, asked=share, finding=f"check failed: {error}", seconds=_since(begin))
     except Exception as error:  # whatever it is, it is what this table is looking for
@@ -183,7 +208,11 @@ def table(rows: Sequence[Row]) -> str:
     lines = [
         f"{len(rows)} cells: {met} met their budget, {sum(bool(row.refused) for row in rows)} were refused with a sentence, "
         f"{len(wrong)} findings.",
-        *(["", *(f"- {row.net}, {row.method}{', coupled' * row.coupled}: {row.finding}" for row in wrong)] if wrong else []),
+        *(
+            ["", *(f"- {row.net}, {row.method}{', coupled' * row.coupled}: {row.finding}" for row in wrong)]
+            if wrong
+            else []
+        ),
         "",
         "| network | pixels | method | groups | number | MACs asked | reached | difference | seconds |",
         "|---" * 9 + "|",
@@ -222,7 +251,9 @@ def main() -> None:
                 rows.append(examine(*cell, start, folder))
                 rows.sort(key=lambda row: (NETS.index(row.net), row.coupled, METHODS.index(row.method)))
                 write_text(kept, json.dumps([asdict(row) for row in rows], indent=1) + "\n")
-                surroundings = environment(command_line("benchmarks.methods_on_every_network"), ("torch", "torchvision"))
+                surroundings = environment(
+                    command_line("benchmarks.methods_on_every_network"), ("torch", "torchvision")
+                )
                 keep(asked.out, table(rows), surroundings)
                 done = next(row for row in rows if row.key == cell)
                 print(table([done]).splitlines()[-1], flush=True)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from torch import Tensor, nn
 
 from nets.budget import Budget
+from nets.gauge import Gauge
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
 from nets.post_training.plan import Plan
@@ -31,6 +32,12 @@ class Layerwise(Method):
     name: ClassVar[str] = "layerwise"
     regularises: ClassVar[bool] = False
     calibrates: ClassVar[bool] = True
+
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:
+        from nets.post_training.budget import check_within_reach  # brings the solvers, which other methods do without
+
+        if gauge is not None:
+            check_within_reach(model, gauge.budget, gauge.example)
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         raise InputError("method layerwise chooses channels from calibration images, not by scores; it gives none")
