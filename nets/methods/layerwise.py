@@ -3,6 +3,10 @@
 Not a score and not a penalty: it needs calibration images, and it changes the weights that stay. So `scores` refuses, and a run
 calls `prune` between the dense phase and fine-tuning, in the place of regularising, zeroing to the budget and removing. How it
 is done: `nets/post_training/prune.py`.
+
+    min ||X W - Y||^2 + ridge ||W||^2,  at most so many channels      X: what a layer reads, Y: what the dense network answers
+
+No paper's method: the program and its bounds are this project's own (`nets/layerwise.py`), nothing is taken as given.
 """
 
 from collections.abc import Callable, Mapping

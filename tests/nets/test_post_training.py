@@ -194,7 +194,7 @@ def test_a_channel_costs_what_its_removal_saves(network, images, kind):
 @pytest.mark.parametrize("kind", ["macs", "params"])
 def test_a_hidden_unit_of_a_token_costs_what_its_removal_saves(kind):
     """Linear layers behind (batch, height, width, channels): the last axis holds the channels."""
-    model, shown = make(next_generation, 0), family_images()
+    model, shown = make(next_generation, 0).double(), family_images()
     sites, nodes = find_sites(model, shown)
     costs = dict(zip([site.name for site in sites], channel_costs(model, sites, nodes, shown, kind), strict=True))
     for site in sites:
@@ -208,7 +208,7 @@ def test_a_hidden_unit_of_a_token_costs_what_its_removal_saves(kind):
 
 @pytest.mark.parametrize(("family", "kind"), [(resnext, "macs"), (next_generation, "latency")])
 def test_what_least_squares_cannot_do_is_refused_with_a_cure(family, kind):
-    model, shown = make(family, 0), family_images()
+    model, shown = make(family, 0).double(), family_images()
     with pytest.raises(InputError, match="choose another method"):
         Layerwise().refuse_unfit(model, channel_groups(model, shown), Gauge(Budget(kind, 0.5), model, shown))
 
