@@ -12,12 +12,15 @@ import copy
 from dataclasses import dataclass
 from typing import final
 
+import torch
 from torch import Tensor, nn
 
 from nets.flow.difference import largest_difference
 from nets.flow.graph import build_graph
 from nets.flow.needs import follow_channels
 from nets.shrink.layers import shrink_layers
+
+EXACT = 1e-9  # of the largest output (or of 1): what a right removal may change in float64
 
 
 @final
@@ -64,6 +67,15 @@ def remove_channels(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...
     others = tuple(LayerChange(name, count, after[name]) for name, count in counts.items())
     smaller.removal = Removal(layers, stuck, others)
     return smaller, difference
+
+
+@torch.no_grad()
+def is_rounding(model: nn.Module, example_inputs: Tensor) -> bool:
+    """Is what a removal changes in `model` rounding alone? The same removal in float64 tells it: where outputs are large, as
+    those of a network whose channels have just gone often are, float32 rounds by more than any fixed number."""
+    exact, inputs = copy.deepcopy(model).double().eval(), example_inputs.double()
+    _, difference = remove_channels(exact, inputs)
+    return difference <= EXACT * max(1.0, float(exact(inputs).abs().max()))
 
 
 def _count(module: nn.Module) -> int:

@@ -29,9 +29,9 @@ from nets.measure import measure
 from nets.methods import Layerwise, Method, choose_method
 from nets.methods.masks import write_masks
 from nets.methods.method import Network
-from nets.removal import remove_channels
+from nets.removal import is_rounding, remove_channels
 from nets.saving import describe, rebuild
-from nets.settings import RECIPES, Settings, as_json
+from nets.settings import RECIPES, Settings, as_json, flag
 from nets.training.dense import dense_network, fresh_network, load_dense, on_cpu, placed
 from nets.training.phase import MakeOptimizer, Run, train_phase
 from nets.training.progress import EpochBars
@@ -49,7 +49,7 @@ from nets.training.run_folder import (
 from nets.training.statistics import reestimate_statistics
 from perspective.errors import CheckFailed, InputError
 
-TOLERANCE = 1e-4  # float32: largest difference of logits that removal may cause
+TOLERANCE = 1e-4  # float32: a larger difference of logits by removal must be shown to be rounding
 
 
 def train(
@@ -171,7 +171,7 @@ def _remove(run: Run, method: Method, pruned: Network, whole: Network, scores: M
         write_masks(run.out / "masks.json", groups)
     run.facts["findings"] = method.findings(whole, pruned, example)
     smaller, difference = remove_channels(model, example)
-    if not difference <= TOLERANCE:
+    if not difference <= TOLERANCE and not is_rounding(model, example):
         raise CheckFailed(
             f"removing the zero channels changed the logits by {difference:.3g}, more than {TOLERANCE:g}; "
             "the network holds a layer that removal does not handle exactly"
@@ -227,6 +227,11 @@ def _refuse_contradictions(settings: Settings, method: Method) -> None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )
+    for name, absent in (("coupled", False), ("exclude", None), ("round_to", 1)):
+        if method.calibrates and getattr(settings, name) != absent:
+            raise InputError(
+                f"method {settings.method} goes by the channels that one layer writes and one reads; leave {flag(name)} out"
+            )
 
 
 @contextmanager

@@ -8,7 +8,9 @@ train with loss + lambda sum |gamma| by subgradient, lambda sign(gamma); then on
 A group over several normalisations (--coupled) scores the sum of their |gamma|.
 """
 
-from collections.abc import Mapping
+import fnmatch
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, final
 
@@ -25,15 +27,30 @@ from perspective.errors import InputError
 
 
 def gammas(groups: ChannelGroups, model: nn.Module, method: str) -> dict[str, Tensor]:
-    """By layer, which numbers of a group are gammas; InputError for a layer without any."""
+    """By layer, which numbers of a group are gammas; InputError where layers have none, with all that are to be left out."""
     columns = {layer.name: scale_columns(layer, model)[0] for layer in groups.layers}
-    for name, mask in columns.items():
-        if not mask.any():
-            raise InputError(
-                f"method {method} works on batch normalisation, and {name} has none that scales its channels; "
-                f'leave it out with --exclude "{name}", or choose another method'
-            )
+    without = [name for name, mask in columns.items() if not mask.any()]
+    if len(without) == len(columns):
+        raise InputError(
+            f"method {method} works on batch normalisation, and nothing of it scales a channel of this network; choose another "
+            "method"
+        )
+    if without:
+        raise InputError(
+            f"method {method} works on batch normalisation, and {without[0]} has none that scales its channels; leave "
+            f'such layers out with --exclude "{",".join(_patterns(without, columns))}", or choose another method'
+        )
     return columns
+
+
+def _patterns(names: Sequence[str], among: Iterable[str]) -> list[str]:
+    """Patterns of --exclude that fit just these names: numbers become *, where no other name is hit by that."""
+    found = []
+    for name in names:
+        pattern = re.sub(r"(?<=\.)\d+(?=\.|$)", "*", name)
+        hits_another = any(fnmatch.fnmatch(other, pattern) for other in among if other not in names)
+        found.append(name if hits_another else pattern)
+    return list(dict.fromkeys(found))
 
 
 @final

@@ -15,6 +15,7 @@ The gates themselves: `nets.methods.chipnet_gates`; weights are trained by the r
 At the end every gate becomes 0 or 1: the budget takes the lowest z of the whole network, counted by physical removal (the
 paper: a quantile of z, or a bisection with orphaned blocks removed), and the others become 1. The paper keeps the epoch whose
 thresholded network is best on validation; here it is the last. Masks: RUN/masks.json, for method masks.
+Taken as given, for want of the paper's text: every number above is the public code's.
 """
 
 from collections.abc import Mapping

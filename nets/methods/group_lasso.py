@@ -3,6 +3,7 @@
 Source: Yuan, Lin, "Model selection and estimation in regression with grouped variables", J. Royal Stat. Soc. B 2006. It is the
 perspective regulariser of a quadratic cost whose indicator never reaches one: cost a s^2 with price 1 / (4 a) gives
 r(w) = ||w|| as long as 2 a ||w|| <= 1, and a is chosen far below that for the trained network.
+Taken as given, for want of the paper's text: the weights n_g, with which groups are priced as SPR prices them.
 """
 
 from collections.abc import Mapping

@@ -3,6 +3,10 @@
 Not a score and not a penalty: it needs calibration images, and it changes the weights that stay. So `scores` refuses, and a run
 calls `prune` between the dense phase and fine-tuning, in the place of regularising, zeroing to the budget and removing. How it
 is done: `nets/post_training/prune.py`.
+
+    min ||X W - Y||^2 + ridge ||W||^2,  at most so many channels      X: what a layer reads, Y: what the dense network answers
+
+No paper's method: the program and its bounds are this project's own (`nets/layerwise.py`), nothing is taken as given.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, final
 from torch import Tensor, nn
 
 from nets.budget import Budget
+from nets.gauge import Gauge
 from nets.groups import ChannelGroups
 from nets.methods.method import Method
 from nets.post_training.plan import Plan
@@ -31,6 +36,12 @@ class Layerwise(Method):
     name: ClassVar[str] = "layerwise"
     regularises: ClassVar[bool] = False
     calibrates: ClassVar[bool] = True
+
+    def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:
+        from nets.post_training.budget import check_within_reach  # brings the solvers, which other methods do without
+
+        if gauge is not None:
+            check_within_reach(model, gauge.budget, gauge.example)
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         raise InputError("method layerwise chooses channels from calibration images, not by scores; it gives none")

@@ -1,5 +1,8 @@
 """The plain baseline: the channels of smallest norm (Euclidean, or the sum of absolute values) go first, in every layer the
-same share of them (--allocation price compares the norms of all layers instead)."""
+same share of them (--allocation price compares the norms of all layers instead).
+
+Source of the l1 form: Li and others, "Pruning Filters for Efficient ConvNets", ICLR 2017: score sum |w| of a filter; here bias,
+gamma and beta count too, as they go with it. The paper's text was not at hand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

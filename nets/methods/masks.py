@@ -3,6 +3,7 @@
 Source of the idea: Tiwari, Bamba, Chavan, Gupta, "ChipNet", ICLR 2021: masks found on one data set are used on another. Every run
 that prunes writes RUN/masks.json: {"format": 1, "layers": {name: {"channels": count, "kept": [channel, ...]}}}, names and
 channels of its groups. A classifier is in no group, so the number of classes may differ.
+Taken as given: only the abstract's sentence on it; how its authors transfer masks was not at hand.
 """
 
 import json

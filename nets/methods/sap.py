@@ -11,6 +11,7 @@ filters, and the same share of these filters goes, those of smallest norm. The p
 the last the filters go, the weights that stay return to what they were when the phase began (the trained network's, after
 `prune`; the paper: the initial ones) and momenta are forgotten. One learning-rate schedule runs over all rounds, where the
 paper restarts it. Within a round the budget is never passed; what is missing after the last goes in proportion by norm.
+Taken as given, for want of the paper's text: index, bound and rounds are the public code's.
 """
 
 import math

@@ -6,6 +6,8 @@ SIAM J. Math. Data Sci. 2023, arXiv 2206.14056. Per channel: cost alpha s^2 on e
 keeping the channel, box M; M of a layer = m_scale * max |w| over the convolution and its batch normalisation in an
 ordinarily trained network. The objective is loss + strength * sum_g n_g r(w_g) / sum_g n_g. The authors train by
 subgradients and threshold afterwards; here the prox makes exact zeros, so that nothing is thresholded.
+Taken as given, for want of the paper's text: groups, objective and the rule for M are those of the authors' public code
+(MCacciola94/Pruning_prj, runs V1.1.CP); the formula of r, with alpha in all of its pieces, is derived here.
 """
 
 from collections.abc import Mapping

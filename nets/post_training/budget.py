@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 
-from nets.budget import CLOSE
+from nets.budget import CLOSE, Budget
 from nets.flow.difference import divergence
 from nets.measure import measure
 from nets.post_training.allocation import allocate, fill_curve, fill_up, share_evenly
@@ -18,13 +18,14 @@ from nets.post_training.plan import Plan
 from nets.post_training.reconstruct import fit_columns, read_fit, write_fit
 from nets.post_training.site_choice import as_problem, keep_last, rank_channels
 from nets.post_training.site_rows import channel_columns, positions_of, sample_reader
-from nets.post_training.sites import Layer, Site, find_norm
+from nets.post_training.sites import Layer, Site, find_norm, find_sites
 from nets.post_training.stream import BATCH, Stream
 from nets.removal import remove_channels
 from perspective.errors import InputError
 
 GRID = (1, 2, 3, 4, 5, 6, 7)  # eighths of a layer's channels at which its error is measured
 TRIES = 12
+COUNTED = ("macs", "params", "channels")
 
 
 def choose_counts(
@@ -38,10 +39,8 @@ def choose_counts(
     curves: Sequence[NDArray[np.float64]] | None = None,
 ) -> tuple[int, ...]:
     """Channels each site keeps, within the budget and close to it. InputError where it cannot be reached."""
-    weights = channel_costs(dense, sites, nodes, example, plan.budget.kind)
+    weights, low, target, high = _room(dense, sites, nodes, plan.budget, example)
     channels = [site.channels for site in sites]
-    whole = getattr(measure(dense, example), plan.budget.kind)
-    fixed = whole - sum(w * p for w, p in zip(weights, channels, strict=True))
     if plan.allocation == "even":
         curves = None
     elif curves is None:
@@ -51,14 +50,6 @@ def choose_counts(
         some = share_evenly(channels, weights, room) if curves is None else allocate(curves, weights, room)
         return fill_up(some, channels, weights, room)
 
-    low, high = sum(weights), sum(w * p for w, p in zip(weights, channels, strict=True))
-    target = min(math.floor(plan.budget.share * whole + 1e-6) - fixed, high)
-    if target < low:
-        least = math.ceil(1000 * (fixed + low) / whole) / 1000
-        raise InputError(
-            f"--budget {plan.budget.kind}={plan.budget.share:g} cannot be reached by internal channels alone; ask for "
-            f"at least {least:g}"
-        )
     best: tuple[int, ...] | None = None
     for _ in range(TRIES):  # where a reader is the next site's writer, costs are not a sum: look for the sum that fits
         counts = counts_at(target)
@@ -78,6 +69,34 @@ def choose_counts(
     return best
 
 
+def check_within_reach(dense: nn.Module, budget: Budget, example: Tensor) -> None:
+    """InputError where internal channels alone do not reach the budget, there are none, or the budget is of another kind."""
+    sites, nodes = find_sites(dense, example)
+    _room(dense, sites, nodes, budget, example)
+
+
+def _room(
+    dense: nn.Module, sites: Sequence[Site], nodes: Sequence[fx.Node], budget: Budget, example: Tensor
+) -> tuple[list[int], int, int, int]:
+    """Each site's cost of a channel; and of all its channels together the least, what the budget leaves them, and the most."""
+    if budget.kind not in COUNTED:
+        raise InputError(
+            f"channels chosen from calibration images are counted in {', '.join(COUNTED)}, not in {budget.kind}; give such a "
+            "--budget, or choose another method"
+        )
+    weights = channel_costs(dense, sites, nodes, example, budget.kind)
+    low, high = sum(weights), sum(w * site.channels for w, site in zip(weights, sites, strict=True))
+    whole = getattr(measure(dense, example), budget.kind)
+    target = min(math.floor(budget.share * whole + 1e-6) - (whole - high), high)
+    if target < low:
+        least = math.ceil(1000 * (whole - high + low) / whole) / 1000
+        reach = f"ask for at least {least:g}, or " if least < 1 else ""
+        raise InputError(
+            f"--budget {budget.kind}={budget.share:g} cannot be reached by internal channels alone; {reach}choose another method"
+        )
+    return weights, low, target, high
+
+
 def channel_costs(
     model: nn.Module, sites: Sequence[Site], nodes: Sequence[fx.Node], example: Tensor, kind: str
 ) -> list[int]:
@@ -93,7 +112,10 @@ def channel_costs(
             norm = 0 if site.writer.norm is None else sum(p[0].numel() for p in modules[site.writer.norm].parameters())
             costs.append(filters + columns + norm + (writer.bias is not None))
         else:
-            places = positions_of(stream, site.writer.exit), positions_of(stream, site.reader.exit)
+            places = (
+                positions_of(writer, stream, site.writer.exit),
+                positions_of(reader, stream, site.reader.exit),
+            )
             costs.append(filters * places[0] + columns * places[1])
     return costs
 

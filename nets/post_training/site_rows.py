@@ -33,7 +33,7 @@ def sample_writer(layer: Layer, dense: Stream, pruned: Stream, positions: int, s
     inputs, targets = [], []
     for batch, ((answers,), (read,)) in enumerate(wanted):
         inputs.append(_inputs(module, read, positions, (*seed, batch)))
-        targets.append(_values(answers, positions, (*seed, batch)))
+        targets.append(_values(module, answers, positions, (*seed, batch)))
     return Samples(gather_rows(torch.cat(inputs)), torch.cat(targets), None, layer.rectified)
 
 
@@ -55,8 +55,8 @@ def sample_reader(
     wanted = zip(dense.look([site.answer]), pruned.look([site.reader.entry, site.other]), strict=True)
     for batch, ((answers,), (read, other)) in enumerate(wanted):
         inputs.append(_inputs(module, read, positions, (*seed, batch)))
-        added.append(_values(other, positions, (*seed, batch)))
-        targets.append(_values(answers, positions, (*seed, batch)) - added[-1])
+        added.append(_values(module, other, positions, (*seed, batch)))
+        targets.append(_values(module, answers, positions, (*seed, batch)) - added[-1])
     return Samples(gather_rows(torch.cat(inputs)), torch.cat(targets), torch.cat(added), site.rectified)
 
 
@@ -66,19 +66,21 @@ def channel_columns(module: nn.Module, channels: int) -> np.ndarray:
     return np.repeat(np.arange(channels), width // channels)
 
 
-def positions_of(stream: Stream, node: fx.Node) -> int:
-    """Numbers a channel has in this tensor, for one image."""
+def positions_of(module: nn.Module, stream: Stream, node: fx.Node) -> int:
+    """Numbers a channel has in this tensor, which the layer `module` has written, for one image."""
     shape = next(iter(stream.look([node], 1)))[0].shape
-    return int(np.prod(shape[2:]))
+    return int(np.prod(shape[1:-1] if isinstance(module, nn.Linear) else shape[2:]))
 
 
 def _inputs(module: nn.Module, values: Tensor, positions: int, seed: Sequence[int]) -> Tensor:
     return torch.from_numpy(sample_rows(module, values, positions, np.random.default_rng(seed))).to(values.dtype)
 
 
-def _values(values: Tensor, positions: int, seed: Sequence[int]) -> Tensor:
-    """The channels (n, outputs) at the positions that `_inputs` draws with this seed: the patches of a 1x1 convolution."""
+def _values(module: nn.Module, values: Tensor, positions: int, seed: Sequence[int]) -> Tensor:
+    """The channels (n, outputs) of what `module` answers, at the positions that `_inputs` draws with this seed: the rows of a
+    layer that reads one position. A Linear layer's channels are the last axis."""
     if values.ndim == 2:
         return values
-    reader = nn.Conv2d(values.shape[1], 1, 1, device="meta")
-    return _inputs(reader, values, positions, seed)
+    if isinstance(module, nn.Linear):
+        return _inputs(nn.Linear(values.shape[-1], 1, device="meta"), values, positions, seed)
+    return _inputs(nn.Conv2d(values.shape[1], 1, 1, device="meta"), values, positions, seed)

@@ -63,13 +63,25 @@ def find_norm(modules: Mapping[str, nn.Module], layer: Layer) -> nn.Module | Non
 def find_sites(model: nn.Module, example_inputs: Tensor) -> tuple[tuple[Site, ...], tuple[fx.Node, ...]]:
     """The sites in running order, and all operations of the network. InputError where there is none, or it cannot be traced."""
     names = prunable_layers(model, example_inputs)
-    if not names:
-        raise InputError("no layer of this network has input channels of its own (every one is shared by an addition)")
     graph = build_graph(copy.deepcopy(model).eval(), (example_inputs,))
     by_module = {str(graph.ops[w.layer].module): w for w in graph.writers}
-    sites = tuple(_site(graph, by_module[name], channels) for name, channels in names.items())
+    found = (_site(graph, by_module[name], channels) for name, channels in names.items())
+    sites = tuple(site for site in found if _can_be_fitted(site, graph.modules))
+    if not sites:
+        raise InputError(
+            "no layer of this network has input channels of its own that least squares could choose among (they are shared by "
+            "an addition, or in groups); choose another method"
+        )
     nodes = next(iter(graph.ops.values())).node.graph.nodes
     return sites, tuple(nodes)
+
+
+def _can_be_fitted(site: Site, modules: Mapping[str, nn.Module]) -> bool:
+    """Rows of a convolution in groups are not those of one least squares problem; a fit has a shift, which needs a place."""
+    writer, reader = modules[site.writer.name], modules[site.reader.name]
+    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in (writer, reader)):
+        return False
+    return site.reader.norm is not None or reader.bias is not None
 
 
 def _site(graph: ChannelGraph, reader: Writer, channels: int) -> Site:

@@ -31,7 +31,7 @@ INTERRUPTED = 130
 @final
 @dataclass(frozen=True)
 class Outcome:
-    """sentence: what went wrong, "" where the cell has its result.json; ran: False where it had it before."""
+    """sentence: what went wrong, "" where the cell has its result.json and report; ran: False where it had them before."""
 
     cell: Cell
     sentence: str
@@ -139,7 +139,7 @@ def _run(cell: Cell, plan: Plan, device: str | None, living: Living) -> Outcome:
             same_settings(cell.command, cell.settings, read_json(folder / "config.json"), folder)
     except InputError as error:
         return Outcome(cell, str(error), ran=False)
-    if (folder / "result.json").is_file():
+    if all((folder / name).is_file() for name in ("result.json", "report.html")):  # a cell may end between the two
         return Outcome(cell, "", ran=False)
     with _locked(plan.out / f"{cell.name}.log") as log:
         if log is None:

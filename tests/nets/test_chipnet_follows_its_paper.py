@@ -199,7 +199,7 @@ def test_networks_without_normalisation_are_refused_in_a_sentence():
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 36, 2))
     images = torch.zeros(2, 1, 8, 8)
     groups = channel_groups(model, images)
-    with pytest.raises(InputError, match="0 has none that scales its channels"):
+    with pytest.raises(InputError, match="nothing of it scales a channel of this network"):
         ChipNet().wrap(torch.optim.SGD(model.parameters(), lr=0.1), groups, {}, plan_for(model, images))
     with pytest.raises(InputError, match="no formula for a budget of latency"):
         spent("latency", (), {})

@@ -258,6 +258,26 @@ def test_a_killed_comparison_goes_on_to_the_same_numbers(undisturbed, tmp_path, 
     assert numbers(out) == numbers(undisturbed)
 
 
+def test_a_cell_that_ended_without_its_report_gets_it_and_is_not_trained_again(undisturbed, tmp_path, monkeypatch):
+    monkeypatch.setattr(sweep_cells.subprocess, "Popen", Forked)
+    monkeypatch.setattr(Forked, "started", [])
+    monkeypatch.setattr(Forked, "die", {NAMES[1]: "nets.training.result.write_report"})
+    out = copied(undisturbed, tmp_path / "out")
+    shutil.rmtree(out / NAMES[1])
+    first = call(*RUN, "--out", out)
+    assert "1 of 4 cells" in str(first.exception)
+    assert (out / NAMES[1] / "result.json").is_file()
+    assert not (out / NAMES[1] / "report.html").exists()
+    monkeypatch.setattr(Forked, "die", {})
+    kept = (out / NAMES[1] / "result.json").stat().st_mtime_ns
+    again = call(*RUN, "--out", out)
+    assert again.exit_code == 0, again.exception
+    assert (out / NAMES[1] / "report.html").is_file()
+    assert (out / NAMES[1] / "result.json").stat().st_mtime_ns == kept
+    assert [words[-1] == "--resume" for words in Forked.started] == [False, True]  # nothing else was started
+    assert numbers(out) == numbers(undisturbed)
+
+
 # ---- cells that ended, but not as the protocol asks
 
 

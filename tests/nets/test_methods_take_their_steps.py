@@ -111,7 +111,7 @@ def test_slimming_adds_the_sign_of_gamma_and_nothing_else():
     sizes = BNScale().conclude(optimizer, free, {})["conv1"]
     torch.testing.assert_close(sizes, model.bn1.weight.detach().abs())
     with pytest.raises(
-        InputError, match='conv2 has none that scales its channels; leave it out with --exclude "conv2"'
+        InputError, match='conv2 has none that scales its channels; leave such layers out with --exclude "conv2"'
     ):
         BNScale().wrap(torch.optim.SGD(model.parameters(), lr=0.1), groups, {}, plan_for(model, 1, 1, strength=0.3))
 

@@ -6,11 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_families import images as family_images
+from small_families import make, next_generation, resnext
 from torch import nn
 
 from nets.budget import Budget
 from nets.certification.calibration import watch_inputs
 from nets.flow.difference import divergence
+from nets.gauge import Gauge
+from nets.groups import channel_groups
 from nets.measure import measure
 from nets.methods.layerwise import Layerwise
 from nets.post_training.budget import channel_costs, measure_curves, zero_writer
@@ -185,6 +189,28 @@ def test_a_channel_costs_what_its_removal_saves(network, images, kind):
         smaller, _ = remove_channels(trial, images[:4])
         sizes = [getattr(measure(model, images[:4]), kind) for model in (network, smaller)]
         assert cost == sizes[0] - sizes[1]
+
+
+@pytest.mark.parametrize("kind", ["macs", "params"])
+def test_a_hidden_unit_of_a_token_costs_what_its_removal_saves(kind):
+    """Linear layers behind (batch, height, width, channels): the last axis holds the channels."""
+    model, shown = make(next_generation, 0).double(), family_images()
+    sites, nodes = find_sites(model, shown)
+    costs = dict(zip([site.name for site in sites], channel_costs(model, sites, nodes, shown, kind), strict=True))
+    for site in sites:
+        trial = copy.deepcopy(model)
+        zero_writer(dict(trial.named_modules()), site.writer, np.arange(site.channels) == 1)
+        smaller, _ = remove_channels(trial, shown)
+        assert costs[site.name] == getattr(measure(model, shown), kind) - getattr(measure(smaller, shown), kind)
+    found = prune_post_training(model, shown, plan("macs", 0.8), example_inputs=shown)
+    assert 0.75 < found.share <= 0.8
+
+
+@pytest.mark.parametrize(("family", "kind"), [(resnext, "macs"), (next_generation, "latency")])
+def test_what_least_squares_cannot_do_is_refused_with_a_cure(family, kind):
+    model, shown = make(family, 0).double(), family_images()
+    with pytest.raises(InputError, match="choose another method"):
+        Layerwise().refuse_unfit(model, channel_groups(model, shown), Gauge(Budget(kind, 0.5), model, shown))
 
 
 def test_the_classifier_is_the_least_squares_fit_to_the_dense_scores(network, images):
