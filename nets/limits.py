@@ -2,6 +2,7 @@
 
 import fnmatch
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -44,13 +45,23 @@ class Limits:
         return alive // self.round_to * self.round_to or alive
 
 
+def parse_patterns(text: str | None) -> tuple[str, ...]:
+    """ "conv1, layer1.*" -> its patterns; none of None."""
+    return () if text is None else tuple(pattern.strip() for pattern in text.split(",") if pattern.strip())
+
+
+def is_excluded(name: str, patterns: Sequence[str]) -> bool:
+    """Does a pattern fit the layer's name?"""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
 def select(groups: ChannelGroups, limits: Limits) -> ChannelGroups:
     """The groups without the excluded layers; InputError for a pattern that fits no layer, or where nothing is left."""
     names = [layer.name for layer in groups.layers]
     for pattern in limits.excluded:
         if not fnmatch.filter(names, pattern):
             raise InputError(f"--exclude {pattern} fits no layer; the layers are {', '.join(names)}")
-    left = tuple(x for x in groups.layers if not any(fnmatch.fnmatch(x.name, p) for p in limits.excluded))
+    left = tuple(x for x in groups.layers if not is_excluded(x.name, limits.excluded))
     if not left:
         raise InputError("--exclude leaves no layer to prune; exclude fewer")
     return groups if len(left) == len(names) else ChannelGroups(left)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from nets.gauge import Budget, parse_budget
-from nets.limits import Limits
+from nets.limits import Limits, parse_patterns
 from nets.networks import ALL as NETS
 from nets.recipes import recipe_settings, scaled
 from nets.training.schedule import Schedule, parse_schedule
@@ -201,8 +201,7 @@ class Settings:
     @property
     def limits(self) -> Limits:
         """What a budget may not touch."""
-        excluded = () if self.exclude is None else tuple(p.strip() for p in self.exclude.split(",") if p.strip())
-        return Limits(self.floor, self.round_to, excluded)
+        return Limits(self.floor, self.round_to, parse_patterns(self.exclude))
 
     @property
     def continues(self) -> bool:

@@ -227,7 +227,7 @@ def _refuse_contradictions(settings: Settings, method: Method) -> None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )
-    for name, absent in (("coupled", False), ("exclude", None), ("round_to", 1)):
+    for name, absent in (("coupled", False), ("round_to", 1)):
         if method.calibrates and getattr(settings, name) != absent:
             raise InputError(
                 f"method {settings.method} goes by the channels that one layer writes and one reads; leave {flag(name)} out"

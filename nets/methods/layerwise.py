@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from nets.budget import Budget
 from nets.gauge import Gauge
 from nets.groups import ChannelGroups
+from nets.limits import parse_patterns
 from nets.methods.method import Method
 from nets.post_training.plan import Plan
 from perspective.errors import InputError
@@ -30,9 +31,10 @@ if TYPE_CHECKING:
 @final
 @dataclass(frozen=True)
 class Layerwise(Method):
-    """layer_seconds: of the exact solver for each layer."""
+    """layer_seconds: of the exact solver for each layer; exclude: patterns of layers that keep all channels they write."""
 
     layer_seconds: float = 30.0
+    exclude: str | None = None
     name: ClassVar[str] = "layerwise"
     regularises: ClassVar[bool] = False
     calibrates: ClassVar[bool] = True
@@ -41,7 +43,7 @@ class Layerwise(Method):
         from nets.post_training.budget import check_within_reach  # brings the solvers, which other methods do without
 
         if gauge is not None:
-            check_within_reach(model, gauge.budget, gauge.example)
+            check_within_reach(model, gauge.budget, gauge.example, parse_patterns(self.exclude))
 
     def scores(self, groups: ChannelGroups, prepared: Mapping[str, Any]) -> dict[str, Tensor]:
         raise InputError("method layerwise chooses channels from calibration images, not by scores; it gives none")
@@ -59,5 +61,5 @@ class Layerwise(Method):
         """The smaller network and a report; model and the normalised calibration images on the CPU, see `prune_post_training`."""
         from nets.post_training.prune import prune_post_training  # brings the solvers, which other methods do without
 
-        plan = Plan(budget, time_limit=self.layer_seconds, seed=seed)
+        plan = Plan(budget, time_limit=self.layer_seconds, seed=seed, excluded=parse_patterns(self.exclude))
         return prune_post_training(model, images, plan, example_inputs=example_inputs, progress=progress, folder=folder)

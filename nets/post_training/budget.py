@@ -69,9 +69,9 @@ def choose_counts(
     return best
 
 
-def check_within_reach(dense: nn.Module, budget: Budget, example: Tensor) -> None:
+def check_within_reach(dense: nn.Module, budget: Budget, example: Tensor, excluded: Sequence[str] = ()) -> None:
     """InputError where internal channels alone do not reach the budget, there are none, or the budget is of another kind."""
-    sites, nodes = find_sites(dense, example)
+    sites, nodes = find_sites(dense, example, excluded)
     _room(dense, sites, nodes, budget, example)
 
 

@@ -23,6 +23,7 @@ class Plan:
                 answers; "none": trained weights stay
     positions   of each image a layer is fitted at; probe: images the allocation is measured on
     gap, time_limit (seconds a layer): of the exact solver; seed: of the positions
+    excluded    patterns of layers that keep all the channels they write
     """
 
     budget: Budget
@@ -34,6 +35,7 @@ class Plan:
     gap: float = 1e-3
     time_limit: float = 30.0
     seed: int = 0
+    excluded: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, least in (("positions", 1), ("probe", 1), ("seed", 0)):

@@ -97,7 +97,7 @@ def prune_post_training(
     if len(images) == 0:
         raise InputError("pruning after training needs calibration images; give at least one")
     dense, pruned = copy.deepcopy(model).eval(), copy.deepcopy(model).eval()
-    sites, nodes = find_sites(dense, example_inputs)
+    sites, nodes = find_sites(dense, example_inputs, plan.excluded)
     done = read_progress(folder, pruned, images, plan)
     if done is None:
         counts = choose_counts(dense, images, sites, nodes, plan, example_inputs, say, curves)

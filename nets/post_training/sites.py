@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from nets.certification.calibration import prunable_layers
 from nets.flow.graph import ChannelGraph, Writer, build_graph
 from nets.flow.kinds import Kind
+from nets.limits import is_excluded
 from perspective.errors import InputError
 
 RELUS = (F.relu, F.relu_, torch.relu, torch.relu_)
@@ -60,8 +61,11 @@ def find_norm(modules: Mapping[str, nn.Module], layer: Layer) -> nn.Module | Non
     return None if layer.norm is None else modules[layer.norm]
 
 
-def find_sites(model: nn.Module, example_inputs: Tensor) -> tuple[tuple[Site, ...], tuple[fx.Node, ...]]:
-    """The sites in running order, and all operations of the network. InputError where there is none, or it cannot be traced."""
+def find_sites(
+    model: nn.Module, example_inputs: Tensor, excluded: Sequence[str] = ()
+) -> tuple[tuple[Site, ...], tuple[fx.Node, ...]]:
+    """The sites in running order, and all operations of the network. excluded: patterns of layers that keep what they write.
+    InputError where there is no site, or the network cannot be traced."""
     names = prunable_layers(model, example_inputs)
     graph = build_graph(copy.deepcopy(model).eval(), (example_inputs,))
     by_module = {str(graph.ops[w.layer].module): w for w in graph.writers}
@@ -72,6 +76,9 @@ def find_sites(model: nn.Module, example_inputs: Tensor) -> tuple[tuple[Site, ..
             "no layer of this network has input channels of its own that least squares could choose among (they are shared by "
             "an addition, or in groups); choose another method"
         )
+    sites = tuple(site for site in sites if not is_excluded(site.writer.name, excluded))
+    if not sites:
+        raise InputError("--exclude leaves no layer whose channels layerwise could choose; exclude fewer")
     nodes = next(iter(graph.ops.values())).node.graph.nodes
     return sites, tuple(nodes)
 

@@ -213,6 +213,25 @@ def test_what_least_squares_cannot_do_is_refused_with_a_cure(family, kind):
         Layerwise().refuse_unfit(model, channel_groups(model, shown), Gauge(Budget(kind, 0.5), model, shown))
 
 
+def test_an_excluded_layer_keeps_all_it_writes(network, images):
+    every = [site.writer.name for site in find_sites(network, images[:4])[0]]
+    left = [site.writer.name for site in find_sites(network, images[:4], ("layer2.*",))[0]]
+    assert left == [name for name in every if not name.startswith("layer2.")] != every
+    found = prune(network, images, replace(plan(share=0.8), excluded=("layer2.*",)))
+    sizes = {name: len(p) for name, p in found.model.named_parameters() if name.endswith("conv1.weight")}
+    whole = {name: len(p) for name, p in network.named_parameters() if name.endswith("conv1.weight")}
+    lost = {name for name in whole if sizes[name] < whole[name]}
+    assert lost
+    assert not any(name.startswith("layer2.") for name in lost)
+    method = Layerwise(exclude="layer2.*, layer3.*")
+    with pytest.raises(InputError, match="ask for at least"):
+        method.refuse_unfit(
+            network, channel_groups(network, images[:4]), Gauge(Budget("macs", 0.7), network, images[:4])
+        )
+    with pytest.raises(InputError, match="exclude fewer"):
+        find_sites(network, images[:4], ("*",))
+
+
 def test_the_classifier_is_the_least_squares_fit_to_the_dense_scores(network, images):
     found = prune(network, images, plan(share=0.75))
     read = torch.cat([batch["linear"] for batch in watch_inputs(found.masked, images, ["linear"])])
