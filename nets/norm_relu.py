@@ -27,7 +27,9 @@ def fused_norms(wanted: bool = True) -> Iterator[None]:
 def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
     """relu(norm(x) [+ residual]), x (batch, channels, height, width); the fused result is rounded to x's dtype once, not thrice."""
     if _FUSED.get() and is_fusible(norm, x, residual):
-        return _fused(norm, x, residual)
+        from nets.fused.norm import fused_norm_relu  # brings the compiler's library along
+
+        return fused_norm_relu(norm, x, residual)
     y = norm(x)
     return F.relu(y if residual is None else y + residual)
 
@@ -42,7 +44,6 @@ def is_fusible(norm: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
         and _is_plain_norm(norm)
         and _is_readable(x, x)
         and (residual is None or _is_readable(residual, x))
-        and norm.weight.device.type == "cpu"
         and norm.num_features == x.shape[1]
         and x.numel() > x.shape[1] > 0  # torch refuses a batch of one number a channel with its own sentence
         and torch.get_num_threads() <= MOST_THREADS
@@ -54,11 +55,16 @@ def _is_plain_norm(norm: nn.Module) -> bool:
     return (
         type(norm) is nn.BatchNorm2d
         and norm.training
-        and all(type(p) is nn.Parameter and p.dtype == torch.float32 and p.is_contiguous() for p in (norm.weight, norm.bias))
+        and all(type(p) is nn.Parameter and _is_row(p) for p in (norm.weight, norm.bias))
+        and all(t is None or _is_row(t) for t in (norm.running_mean, norm.running_var))
         and "forward" not in vars(norm)
         and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
         and not hooks._has_any_global_hook()
     )
+
+
+def _is_row(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.is_contiguous()
 
 
 def _is_readable(tensor: Tensor, like: Tensor) -> bool:
@@ -70,26 +76,3 @@ def _is_readable(tensor: Tensor, like: Tensor) -> bool:
         and (tensor.dtype, tensor.shape) == (like.dtype, like.shape)
         and tensor.is_contiguous(memory_format=torch.channels_last)
     )
-
-
-def _fused(norm: nn.BatchNorm2d, x: Tensor, residual: Tensor | None) -> Tensor:
-    from nets.fused.norm import FusedNormRelu  # brings the compiler's library along
-
-    y, mean, variance = FusedNormRelu.apply(x, residual, norm.weight, norm.bias, norm.eps)
-    _remember(norm, mean, variance)
-    return y
-
-
-@torch.no_grad()
-def _remember(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """The running averages, as `nn.BatchNorm2d.forward` keeps them; variance: unbiased."""
-    if not norm.track_running_stats:
-        return
-    share = norm.momentum or 0.0
-    if norm.num_batches_tracked is not None:
-        norm.num_batches_tracked.add_(1)
-        if norm.momentum is None:
-            share = 1.0 / float(norm.num_batches_tracked)
-    for kept, new in ((norm.running_mean, mean), (norm.running_var, variance)):
-        if kept is not None:
-            kept.copy_(share * new + (1 - share) * kept.double())

@@ -103,8 +103,18 @@ def _moments_four(x, centre, first, second):
 
 
 @loops
-def _moments(x, channels, centre, first, second, lanes, sums):
-    """Sums by channel of x - centre and of its square, into `sums` (2, channels)."""
+def by_channel(lanes, channels, sums):
+    """Sums by lane into sums by channel."""
+    sums[:] = 0
+    for begin in range(0, lanes.shape[1], channels):
+        for c in range(channels):
+            sums[0, c] += lanes[0, begin + c]
+            sums[1, c] += lanes[1, begin + c]
+
+
+@loops
+def _moments(x, centre, first, second, lanes, sums):
+    """Sums by channel of x - centre and of its square, into sums (2, channels)."""
     n = len(centre)
     lanes[:] = 0
     _clear(first, second)
@@ -118,11 +128,7 @@ def _moments(x, channels, centre, first, second, lanes, sums):
             _moments_one(x[at : min(end, at + n)], centre, first, second)
             at += n
         _flush(first, second, lanes)
-    sums[:] = 0
-    for begin in range(0, n, channels):
-        for c in range(channels):
-            sums[0, c] += lanes[0, begin + c]
-            sums[1, c] += lanes[1, begin + c]
+    by_channel(lanes, sums.shape[1], sums)
 
 
 @loops
@@ -134,20 +140,20 @@ def _aim(centre, mean):
 
 
 @loops
-def measure(x, channels, scratch, lanes, sums, found):
+def measure(x, scratch, lanes, sums, found):
     """Mean and biased variance by channel of x (rows * channels,), into found (2, channels), float64.
 
     Each stretch of memory is as long as all before it, and is measured from their mean, so that no large numbers cancel; stretches
-    are joined as Chan, Golub and LeVeque do (1983). The first is measured from the first row, then again from its own mean.
+    are joined as Chan, Golub and LeVeque do (1983). The first is measured from its first row, then again from its own mean.
     scratch (3, period) float32, lanes (2, period) and sums (2, channels) float64: overwritten
     """
-    centre, first, second = scratch[0], scratch[1], scratch[2]
+    centre, first, second, channels = scratch[0], scratch[1], scratch[2], found.shape[1]
     mean, square = found[0], found[1]
     start = min(len(x), BLOCK * len(centre))
     for c in range(channels):
         mean[c] = wide(x[c])
     _aim(centre, mean)
-    _moments(x[:start], channels, centre, first, second, lanes, sums)
+    _moments(x[:start], centre, first, second, lanes, sums)
     for c in range(channels):
         mean[c] = np.float64(centre[c]) + sums[0, c] * channels / start
         square[c] = 0.0
@@ -155,13 +161,12 @@ def measure(x, channels, scratch, lanes, sums, found):
     while done < len(x):
         end = min(len(x), max(start, 2 * done))
         _aim(centre, mean)
-        _moments(x[done:end], channels, centre, first, second, lanes, sums)
+        _moments(x[done:end], centre, first, second, lanes, sums)
         before, rows = done // channels, (end - done) // channels
         for c in range(channels):
-            own = np.float64(centre[c]) + sums[0, c] / rows
-            around = max(0.0, sums[1, c] - sums[0, c] * sums[0, c] / rows)
-            if np.isnan(sums[1, c] - sums[0, c] * sums[0, c]):
-                around = np.nan
+            own, around = np.float64(centre[c]) + sums[0, c] / rows, sums[1, c] - sums[0, c] * sums[0, c] / rows
+            if around < 0:
+                around = 0.0
             if before == 0:
                 mean[c], square[c] = own, around
             else:
