@@ -60,7 +60,7 @@ class _FusedNormRelu(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Any:
         x, y, weight, bias, found = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        dx, changes = torch.empty_like(x), torch.empty(2, len(weight))
+        dx, changes = torch.empty_like(x), torch.empty(2, len(weight), dtype=torch.float32)
         dr = None if y is None else torch.empty_like(x)
         period, scratch, lanes = _scratch(len(weight))
         program("backward", x.dtype)(
@@ -74,4 +74,4 @@ class _FusedNormRelu(torch.autograd.Function):
 
 def _scratch(channels: int) -> tuple[int, Tensor, Tensor]:
     period = period_of(channels)
-    return period, torch.empty(TILE, period), torch.empty(LANES, period, dtype=torch.float64)
+    return period, torch.empty(TILE, period, dtype=torch.float32), torch.empty(LANES, period, dtype=torch.float64)
