@@ -25,7 +25,7 @@ def fused_norms(wanted: bool = True) -> Iterator[None]:
 
 
 def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Tensor:
-    """relu(norm(x) [+ residual]), x (batch, channels, height, width); the fused result is rounded to x's dtype once, not thrice."""
+    """relu(norm(x) [+ residual]), x (batch, channels, height, width); the fused answer is rounded to x's dtype once."""
     if _FUSED.get() and is_fusible(norm, x, residual):
         from nets.fused.norm import fused_norm_relu  # brings the compiler's library along
 
@@ -35,8 +35,8 @@ def norm_relu(norm: nn.Module, x: Tensor, residual: Tensor | None = None) -> Ten
 
 
 def is_fusible(norm: nn.Module, x: Tensor, residual: Tensor | None) -> bool:
-    """Would the fused loops see everything that torch's operations would? Nothing looks at the pieces (hooks, tracers), and memory is
-    as the loops read it."""
+    """Would the fused loops see everything that torch's operations would? Nothing looks at the pieces (hooks, tracers), and
+    memory is as the loops read it."""
     if torch.compiler.is_compiling() or torch.jit.is_tracing() or torch._C._len_torch_dispatch_stack() > 0:
         return False
     return (

@@ -77,8 +77,8 @@ class Settings:
     budget      share of macs, params, channels, volume or latency to keep, or None
     implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own. Where it is
                 left out, new_settings takes fused on the CPU, and on a GPU flat, until the Triton kernel has been timed there
-    batch_norm  of training steps: torch's operations, or with the ReLU behind it in fused loops on the CPU (nets/norm_relu.py). Where
-                it is left out, new_settings takes fused for bfloat16 on the CPU; a run that was begun without the field, torch
+    batch_norm  of training steps: torch's operations, or with the ReLU behind it in fused loops on the CPU (nets/norm_relu.py).
+                Where it is left out, new_settings takes fused for bfloat16 on the CPU; a run of before the field keeps torch
     allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), error (by how far
                 the dense network's answers move, nets/training/sensitivity.py), or the method's
     coupled     groups over additions, depthwise and grouped convolutions and concatenations

@@ -42,14 +42,24 @@ class _FusedNormRelu(torch.autograd.Function):
     """Saved for the backward pass: x, its statistics, and y where there is a residual (else its sign is found again from x)."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, residual: Any, weight: Tensor, bias: Tensor, eps: float, share: float, averages: Any) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, residual: Any, weight: Tensor, bias: Tensor, eps: float, share: float, averages: Any
+    ) -> Tensor:
         y, found = torch.empty_like(x), torch.empty(2, len(weight), dtype=torch.float64)
         mean, variance = (weight, weight) if averages is None else averages
         period, scratch, lanes = _scratch(len(weight))
         program("forward", x.dtype)(
             *(x.data_ptr(), x.data_ptr() if residual is None else residual.data_ptr(), y.data_ptr()),
             *(weight.data_ptr(), bias.data_ptr(), eps, found.data_ptr(), share, mean.data_ptr(), variance.data_ptr()),
-            *(residual is not None, averages is not None, x.numel(), len(weight), period, scratch.data_ptr(), lanes.data_ptr()),
+            *(
+                residual is not None,
+                averages is not None,
+                x.numel(),
+                len(weight),
+                period,
+                scratch.data_ptr(),
+                lanes.data_ptr(),
+            ),
         )
         ctx.eps = eps
         ctx.save_for_backward(x, None if residual is None else y, weight, bias, found)

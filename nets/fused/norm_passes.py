@@ -12,7 +12,7 @@ from nets.fused.norm_kernel import by_channel, collect, give_back, loops, measur
 
 
 @loops
-def _aim(tile, found, weight, bias, eps):
+def _lay_out(tile, found, weight, bias, eps):
     """Rows 0, 1, 2 of a tile: centre, scale, shift."""
     channels = len(weight)
     for c in range(channels):
@@ -47,7 +47,7 @@ def forward(x, residual, y, weight, bias, eps, found, share, running_mean, runni
         running_mean[c] = _remember(running_mean[c], found[0, c], share)
         running_variance[c] = _remember(running_variance[c], found[1, c] * (count / (count - 1.0)), share)
     tile = scratch[:3]
-    _aim(tile, found, weight, bias, eps)
+    _lay_out(tile, found, weight, bias, eps)
     normalise(x, residual, y, tile)
 
 
@@ -59,7 +59,7 @@ def backward(x, g, y, dx, dr, weight, bias, eps, found, changes, scratch, lanes)
     """
     channels = len(weight)
     tile, sums, count = scratch[:5], lanes[2:, :channels], len(x) // channels
-    _aim(tile, found, weight, bias, eps)
+    _lay_out(tile, found, weight, bias, eps)
     collect(x, g, y, tile, scratch[5:], lanes[:2])
     by_channel(lanes[:2], channels, sums)
     for c in range(channels):

@@ -1,4 +1,4 @@
-"""The compiled relu(batch_norm(x) + residual) is the formula in float64, rounded once, and torch's modules wherever they can tell."""
+"""The compiled relu(batch_norm(x) + residual) is the formula in float64, rounded once, and torch's modules in all they leave."""
 
 import numpy as np
 import pytest
@@ -121,7 +121,9 @@ def allowed(truth, dtype):
 
 
 @pytest.mark.parametrize("added", [False, True])
-@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"momentum": 0.3}, {"track_running_stats": False}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": None}, {"momentum": 0.3}, {"track_running_stats": False}], ids=str
+)
 def test_three_steps_are_torchs(options, added):
     shape = (8, 33, 7, 9)
     one, two = norm_of(33, **options), norm_of(33, **options)
@@ -172,7 +174,11 @@ def test_statistics_far_from_zero_do_not_cancel(channels):
 def test_what_is_no_number_travels_as_in_torch(dtype, bad, added):
     shape = (4, 17, 5, 5)
     for place in ("x", "residual", "g")[:: 1 if added else 2]:
-        given = {"x": drawn(shape, dtype), "residual": drawn(shape, dtype, 1) if added else None, "g": drawn(shape, dtype, 2)}
+        given = {
+            "x": drawn(shape, dtype),
+            "residual": drawn(shape, dtype, 1) if added else None,
+            "g": drawn(shape, dtype, 2),
+        }
         given[place][2, 3, 1, 1] = bad
         given[place][0, 5, 0, 0] = bad
         ours, torchs = stepped(norm_of(17), *given.values()), stepped(norm_of(17), *given.values(), fused=False)

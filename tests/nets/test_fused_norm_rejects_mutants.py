@@ -14,7 +14,10 @@ CHANNELS, ROWS, PERIOD, SHARE, EPS = 4, 240, 8, 0.3, 1e-2
 
 MUTANTS = {
     "the biased variance is remembered": ("count / (count - 1.0)", "1.0"),
-    "running averages the wrong way round": ("share * new + (1.0 - share) * kept", "(1.0 - share) * new + share * kept"),
+    "running averages the wrong way round": (
+        "share * new + (1.0 - share) * kept",
+        "(1.0 - share) * new + share * kept",
+    ),
     "the unbiased variance normalises": ("channels / len(x)\n\n", "channels / (len(x) - channels)\n\n"),
     "no eps": ("np.sqrt(found[1, c] + eps)", "np.sqrt(found[1, c])"),
     "stretches joined without their distance": ("around + apart * apart", "around + 0 * apart"),
@@ -30,22 +33,24 @@ MUTANTS = {
     "dx without the mean of dz": ("level = weight[c] * invstd * dbias / count - slope * left", "level = -slope * left"),
     "dx without the mean of dz xhat": ("slope = weight[c] * invstd * invstd * dweight / count", "slope = 0.0"),
     "dweight of x that is not normalised": ("(sums[1, c] - left * dbias) * invstd", "sums[1, c] - left * dbias"),
-    "dx over one less": ("len(x) // channels\n    _aim", "len(x) // channels - 1\n    _aim"),
+    "dx over one less": ("len(x) // channels\n    _lay_out", "len(x) // channels - 1\n    _lay_out"),
 }
 
 
 def kernels(old="", new=""):
     """forward and backward in plain Python, `old` replaced by `new`."""
-    text = "\n".join((HOUSE / name).read_text(encoding="utf-8") for name in ("norm_kernel.py", "norm_passes.py"))
-    text = text.replace('loops = njit(error_model="numpy", fastmath={"contract"})', "loops = lambda function: function")
-    assert not old or old in text
     namespace = {"__name__": "plain"}
-    exec(text.replace(old, new) if old else text, namespace)
-    namespace |= {"wide": lambda word: word, "narrow": lambda number, like: number}
-    passes = text.index('"""relu(batch_norm(x) [+ residual]) in training, compiled whole')
-    assert "from nets.fused.norm_kernel import" in text[passes:]
-    body = text[passes:].replace("from nets.fused.norm_kernel import", "import math  # ")
-    exec(body.replace(old, new) if old else body, namespace)
+    changed = 0
+    for name in ("norm_kernel.py", "norm_passes.py"):
+        text = (HOUSE / name).read_text(encoding="utf-8")
+        text = text.replace(
+            'loops = njit(error_model="numpy", fastmath={"contract"})', "loops = lambda function: function"
+        )
+        text = text.replace("from nets.fused.norm_kernel import", "# what the kernel's text has defined:")
+        changed += bool(old) and old in text
+        exec(text.replace(old, new) if old else text, namespace)
+        namespace |= {"wide": lambda word: word, "narrow": lambda number, like: number}
+    assert changed == bool(old)
     return namespace["forward"], namespace["backward"]
 
 
@@ -83,7 +88,9 @@ def truth(added):
     x.requires_grad_(), residual.requires_grad_()
     norm = torch.nn.BatchNorm1d(CHANNELS, eps=EPS, momentum=SHARE).double()
     with torch.no_grad():
-        for tensor, value in zip((norm.weight, norm.bias, norm.running_mean, norm.running_var), (WEIGHT, BIAS, *KEPT), strict=True):
+        for tensor, value in zip(
+            (norm.weight, norm.bias, norm.running_mean, norm.running_var), (WEIGHT, BIAS, *KEPT), strict=True
+        ):
             tensor.copy_(torch.from_numpy(value))
     y = torch.relu(norm(x) + residual if added else norm(x))
     y.backward(g)
