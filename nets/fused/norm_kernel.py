@@ -1,8 +1,8 @@
 """The compiled loops of batch normalisation with ReLU: memory in the order (rows, channels), rows = batch * height * width.
 
 A tensor is read as one flat array in tiles of `period` numbers, a multiple of the channels, so that every number of a tile has
-its own centre, scale and shift in a row beside it: the loops are vectorised alike for 16 channels and for 15. Numbers are float32,
-or bfloat16 as the words they are kept in. Sums are taken by lane (place in a tile) in float32 over at most BLOCK tiles, and from
+its own centre, scale and shift in a row beside it: the loops are vectorised alike for 16 channels and for 15. Numbers are
+float32, or bfloat16 as the words they are kept in. Sums are taken by lane (place in a tile) in float32 over at most BLOCK tiles, and from
 there in float64, in an order that depends on the shape alone.
 """
 
@@ -144,7 +144,7 @@ def measure(x, scratch, lanes, sums, found):
     """Mean and biased variance by channel of x (rows * channels,), into found (2, channels), float64.
 
     Each stretch of memory is as long as all before it, and is measured from their mean, so that no large numbers cancel;
-    stretches are joined as Chan, Golub and LeVeque do (1983). The first is measured from its first row, then again from its own mean.
+    stretches are joined as Chan, Golub and LeVeque do (1983). The first is measured from its first row, then from its own mean.
     scratch (3, period) float32, lanes (2, period) and sums (2, channels) float64: overwritten
     """
     centre, first, second, channels = scratch[0], scratch[1], scratch[2], found.shape[1]
