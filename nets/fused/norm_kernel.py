@@ -2,8 +2,8 @@
 
 A tensor is read as one flat array in tiles of `period` numbers, a multiple of the channels, so that every number of a tile has
 its own centre, scale and shift in a row beside it: the loops are vectorised alike for 16 channels and for 15. Numbers are
-float32, or bfloat16 as the words they are kept in. Sums are taken by lane (place in a tile) in float32 over at most BLOCK tiles, and from
-there in float64, in an order that depends on the shape alone.
+float32, or bfloat16 as the words they are kept in. Sums are taken by lane (place in a tile) in float32 over at most BLOCK tiles,
+and from there in float64, in an order that depends on the shape alone.
 """
 
 import numpy as np
@@ -214,18 +214,19 @@ def _products_tile(x, g, centre, scale, shift, first, second):
 
 
 @loops
-def _products_by_answer_tile(x, g, y, centre, first, second):
+def _products_by_answer_tile(x, g, y, dr, centre, first, second):
     for j in range(len(x)):
         dz = _passed(wide(y[j]), wide(g[j]))
+        dr[j] = narrow(dz, x[j])
         first[j] += dz
         second[j] += dz * (wide(x[j]) - centre[j])
 
 
 @loops
-def collect(x, g, y, tile, scratch, lanes):
+def collect(x, g, y, dr, tile, scratch, lanes):
     """Sums by lane of dz and of dz (x - centre), into lanes (2, period) float64; dz: what of the gradient g passes relu.
 
-    y        the answer where there was a residual; else empty, and relu is computed again from x
+    y        the answer where there was a residual, whose gradient dr is dz; else empty, and relu is computed again from x
     scratch  (2, period) float32: overwritten
     """
     n, centre, scale, shift, first, second = tile.shape[1], tile[0], tile[1], tile[2], scratch[0], scratch[1]
@@ -236,7 +237,7 @@ def collect(x, g, y, tile, scratch, lanes):
         for at in range(begin, stop, n):
             end = min(stop, at + n)
             if len(y) > 0:
-                _products_by_answer_tile(x[at:end], g[at:end], y[at:end], centre, first, second)
+                _products_by_answer_tile(x[at:end], g[at:end], y[at:end], dr[at:end], centre, first, second)
             else:
                 _products_tile(x[at:end], g[at:end], centre, scale, shift, first, second)
         _flush(first, second, lanes)
@@ -250,25 +251,21 @@ def _return_tile(x, g, dx, centre, scale, shift, slope, level):
 
 
 @loops
-def _return_both_tile(x, g, y, dx, dr, centre, scale, slope, level):
+def _return_passed_tile(x, dz, dx, centre, scale, slope, level):
     for j in range(len(x)):
-        dz = _passed(wide(y[j]), wide(g[j]))
-        dx[j] = narrow(scale[j] * dz - (slope[j] * (wide(x[j]) - centre[j]) + level[j]), x[j])
-        dr[j] = narrow(dz, x[j])
+        dx[j] = narrow(scale[j] * wide(dz[j]) - (slope[j] * (wide(x[j]) - centre[j]) + level[j]), x[j])
 
 
 @loops
-def give_back(x, g, y, dx, dr, tile):
-    """dx = scale dz - slope (x - centre) - level; with an answer y (else empty, and dr too) also dr = dz, of the residual.
+def give_back(x, g, dr, dx, tile):
+    """dx = scale dz - slope (x - centre) - level; dz: dr where there was a residual, else (dr is empty) what of g passes relu.
 
     tile  (5, period): centre, scale, shift, slope, level
     """
-    n = tile.shape[1]
+    n, centre, scale, shift, slope, level = tile.shape[1], tile[0], tile[1], tile[2], tile[3], tile[4]
     for at in range(0, len(x), n):
         end = min(len(x), at + n)
-        if len(y) > 0:
-            _return_both_tile(
-                *(x[at:end], g[at:end], y[at:end], dx[at:end], dr[at:end], tile[0], tile[1], tile[3], tile[4])
-            )
+        if len(dr) > 0:
+            _return_passed_tile(x[at:end], dr[at:end], dx[at:end], centre, scale, slope, level)
         else:
-            _return_tile(x[at:end], g[at:end], dx[at:end], tile[0], tile[1], tile[2], tile[3], tile[4])
+            _return_tile(x[at:end], g[at:end], dx[at:end], centre, scale, shift, slope, level)

@@ -60,7 +60,7 @@ def backward(x, g, y, dx, dr, weight, bias, eps, found, changes, scratch, lanes)
     channels = len(weight)
     tile, sums, count = scratch[:5], lanes[2:, :channels], len(x) // channels
     _lay_out(tile, found, weight, bias, eps)
-    collect(x, g, y, tile, scratch[5:], lanes[:2])
+    collect(x, g, y, dr, tile, scratch[5:], lanes[:2])
     by_channel(lanes[:2], channels, sums)
     for c in range(channels):
         left = found[0, c] - np.float64(np.float32(found[0, c]))
@@ -74,4 +74,4 @@ def backward(x, g, y, dx, dr, weight, bias, eps, found, changes, scratch, lanes)
         for at in range(c, tile.shape[1], channels):
             tile[3, at] = slope
             tile[4, at] = level
-    give_back(x, g, y, dx, dr, tile)
+    give_back(x, g, dr, dx, tile)
