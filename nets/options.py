@@ -30,6 +30,10 @@ OPTIONS: dict[str, tuple[Any, str]] = {
         str,
         "of the prox: fused, fused_step (compiled; default on the CPU: fused), flat (torch; default on a GPU), loop (slow truth)",
     ),
+    "batch_norm": (
+        str,
+        "of a CIFAR ResNet's training: fused (with its ReLU, in compiled loops; default with bfloat16 on the CPU) or torch",
+    ),
     "coupled": (bool, "groups over additions, depthwise and grouped convolutions and concatenations"),
     "round_to": (int, "a pruned layer keeps a multiple of this many channels"),
     "floor": (float, "share of its channels that every layer keeps at least"),

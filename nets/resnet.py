@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nets.norm_relu import norm_relu
 from perspective.errors import InputError
 
 Shortcut = Literal["A", "B"]
@@ -46,8 +47,8 @@ class BasicBlock(nn.Module):
         self.shortcut = _shortcut(channels_in, channels, stride, shortcut)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = norm_relu(self.bn1, self.conv1(x))
+        return norm_relu(self.bn2, self.conv2(y), self.shortcut(x))
 
 
 @final
@@ -88,7 +89,7 @@ class ResNet(nn.Module):
         }
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = norm_relu(self.bn1, self.conv1(x))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(torch.flatten(self.pool(x), 1))
 

@@ -57,6 +57,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "allocation": ("even", "price", "error"),
     "norm": ("l1", "l2"),
     "implementation": ("loop", "flat", "fused", "fused_step"),
+    "batch_norm": ("torch", "fused"),
 }
 AT_LEAST = {
     **{"batch_size": 2, "epochs": 1, "finetune_epochs": 0, "width": 1, "seed": 0, "accumulate": 1, "cutout": 0},
@@ -76,6 +77,8 @@ class Settings:
     budget      share of macs, params, channels, volume or latency to keep, or None
     implementation  of the prox: nets/optimizer.py; the same numbers to rounding, so a resumed run keeps its own. Where it is
                 left out, new_settings takes fused on the CPU, and on a GPU flat, until the Triton kernel has been timed there
+    batch_norm  of training steps: torch's operations, or with the ReLU behind it in fused loops on the CPU (nets/norm_relu.py).
+                Where it is left out, new_settings takes fused for bfloat16 on the CPU; a run of before the field keeps torch
     allocation  of a budget over the layers: even (the same share of each), price (by each channel's own score), error (by how far
                 the dense network's answers move, nets/training/sensitivity.py), or the method's
     coupled     groups over additions, depthwise and grouped convolutions and concatenations
@@ -111,6 +114,7 @@ class Settings:
     budget: str | None = None
     allocation: Literal["even", "price", "error"] | None = None
     implementation: Literal["loop", "flat", "fused", "fused_step"] = "flat"
+    batch_norm: Literal["torch", "fused"] = "torch"
     coupled: bool = False
     round_to: int = 1
     floor: float = 0.15
@@ -171,6 +175,8 @@ class Settings:
             raise InputError(
                 f"--accumulate {self.accumulate} leaves less than two images a part; raise --batch-size {self.batch_size}"
             )
+        if self.batch_norm == "fused" and self.device != "cpu":
+            raise InputError(f"--batch-norm fused is for the CPU; leave it out with --device {self.device}")
         if self.capture:
             self._refuse_capture()
         if self.budget is not None:
@@ -240,6 +246,7 @@ def new_settings(command: Literal["train", "prune"], given: Mapping[str, Any]) -
         "finetune_epochs": 0 if given["method"] == "layerwise" else scaled(recipe.finetune_epochs, scale),
         "batch_size": recipe.batch_size,
         "implementation": "fused" if given.get("device", "cpu") == "cpu" else "flat",
+        "batch_norm": "fused" if _reduced_on_cpu(given) else "torch",
         "alpha": recipe.alpha,
         "weight_decay": recipe.weight_decay,
         "lr": lr,
@@ -247,6 +254,10 @@ def new_settings(command: Literal["train", "prune"], given: Mapping[str, Any]) -
         **given,
     }
     return Settings(command=command, **filled)
+
+
+def _reduced_on_cpu(given: Mapping[str, Any]) -> bool:
+    return given.get("device", "cpu") == "cpu" and given.get("precision") == "bfloat16"
 
 
 def same_settings(command: str, given: Mapping[str, Any], config: Mapping[str, Any], run: Path) -> Settings:

@@ -9,8 +9,8 @@ from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from nets.norm_relu import norm_relu
 from perspective.errors import InputError
 
 Block = Literal["basic", "bottleneck"]
@@ -45,7 +45,7 @@ class CifarStemResNet(nn.Module):
         self.architecture = {"name": name, "arguments": arguments}
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = norm_relu(self.bn1, self.conv1(x))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(torch.flatten(self.avgpool(x), 1))
 

@@ -66,7 +66,8 @@ def dense_network(run: Run, source: nn.Module | None) -> nn.Module:
 def placed(model: nn.Module, settings: Settings, device: torch.device) -> nn.Module:
     """The network on its device, in the memory format that is fast at its precision."""
     model = model.to(device)
-    return model.to(memory_format=torch.channels_last) if settings.precision == "bfloat16" else model
+    last = settings.precision == "bfloat16" or settings.batch_norm == "fused"
+    return model.to(memory_format=torch.channels_last) if last else model
 
 
 def on_cpu(model: nn.Module, groups: ChannelGroups) -> tuple[nn.Module, ChannelGroups]:

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 
 from nets.datasets.batches import batches, epoch_generator, steps_per_epoch
 from nets.datasets.images import Images
+from nets.norm_relu import fused_norms
 from nets.settings import Settings
 from nets.training.averaging import Average
 from nets.training.captured import CapturedStep
@@ -130,9 +131,10 @@ def _parts(asked: int, images: int, world: int) -> int:
 def _loss(model: nn.Module, images: Tensor, labels: Tensor, settings: Settings, task: Task) -> tuple[Tensor, Tensor]:
     """Logits, and cross-entropy, of which `distill` is replaced by T^2 KL(teacher | student) at temperature T."""
     reduced = settings.precision == "bfloat16"
-    if reduced:
+    fused = settings.batch_norm == "fused"
+    if reduced or fused:
         images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced), fused_norms(fused):
         logits = model(images)
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing)
