@@ -207,7 +207,8 @@ def test_an_interrupted_cell_goes_on(tmp_path, monkeypatch):
 
 
 SWEEPING = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite run in the background of a script ignores it
 from nets.sweeps import cells as sweep_cells
 from perspective.__main__ import main
 real = sweep_cells.subprocess.Popen
@@ -226,9 +227,12 @@ def test_an_interrupted_sweep_stops_its_cells_and_starts_no_others(tmp_path):
     words = ["sweep", "train", "--seed", "0,1,2,3", "--jobs", "2", "--out", str(tmp_path / "grid")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment()}
     with subprocess.Popen([sys.executable, "-c", SWEEPING, *words], **pipes) as sweeping:
-        assert [sweeping.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
-        sweeping.send_signal(signal.SIGINT)
-        out, err = sweeping.communicate(timeout=60)
+        try:
+            assert [sweeping.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
+            sweeping.send_signal(signal.SIGINT)
+            out, err = sweeping.communicate(timeout=60)
+        finally:
+            sweeping.kill()  # a sweep that does not stop fails here instead of being waited for
     assert (sweeping.returncode, out) == (130, "")
     assert "start the same sweep again" in err
     assert "Traceback" not in err
