@@ -88,11 +88,12 @@ def prune(family, method, folder, **more):
     return train(new_settings("prune", {**flags, **more}), folder / "run"), make(family, 0).float()
 
 
-CELLS = [(mobile_v2, name, False) for name in METHODS]  # depthwise convolutions, and an addition
-CELLS += [(basic, name, False) for name in ("spr", "greg2", "layerwise", "masks")] + [
-    (basic, "greg1", True),
-    (mobile_v2, "lq", True),
+OWN_WAY = ("spr", "greg2", "chipnet", "lq", "layerwise", "masks")  # the others go theirs: only with -m slow
+CELLS = [  # depthwise convolutions, and an addition
+    pytest.param(mobile_v2, name, False, marks=() if name in OWN_WAY else pytest.mark.slow) for name in METHODS
 ]
+CELLS += [pytest.param(basic, name, False, marks=pytest.mark.slow) for name in ("spr", "greg2", "masks")]
+CELLS += [(basic, "layerwise", False), (basic, "greg1", True), (mobile_v2, "lq", True)]
 
 
 @pytest.mark.parametrize(("family", "method", "coupled"), CELLS)
