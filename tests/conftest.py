@@ -30,3 +30,14 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.get_closest_marker("slow") and not any(item.nodeid.endswith(a.rpartition("/")[2]) for a in asked):
             item.add_marker(skip)
+
+
+@pytest.fixture
+def one_torch_thread():
+    """torch computes on one thread in this test, and on as many as before after it."""
+    import torch  # not for every suite
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -21,6 +21,8 @@ from nets.train import train
 from nets.training.run_folder import read_json
 from perspective import InputError
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 GIVEN = {"net": "resnet20", "data": "digits", "method": "none", "width": 4, "epochs": 2, "batch_size": 128}
 GIVEN |= {"precision": "bfloat16"}
 
@@ -39,14 +41,6 @@ def write_and_die(folder, snapshot):
 nets.training.phase.write_checkpoint = write_and_die
 train(out=Path(sys.argv[1]), **eval(sys.argv[2]))
 """
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -11,15 +11,9 @@ from torch.nn import functional as F
 from nets.fused.norm import period_of
 from nets.norm_relu import fused_norms, is_fusible, norm_relu
 
+pytestmark = pytest.mark.usefixtures("one_torch_thread")
+
 DTYPES = [torch.float32, torch.bfloat16]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def drawn(shape, dtype=torch.float32, seed=0, at=0.0, spread=1.0):
