@@ -218,7 +218,8 @@ class Settings:
         """The schedule of a phase that starts with `lr`. done: epochs of the regularised phase, which a fine-tuning that
         shares its schedule goes on behind."""
         own = self.finetune_schedule if phase == "finetune" and not self.continues else None
-        schedule, whole = parse_schedule(own or self.schedule, lr, self.warmup), self.epochs + self.finetune_epochs
+        said, whole = "--finetune-schedule" if own else "--schedule", self.epochs + self.finetune_epochs
+        schedule = parse_schedule(own or self.schedule, lr, self.warmup, said)
         if self.continues and phase == "regularise":
             return replace(schedule, ends=self.epochs / whole)
         if self.continues and phase == "finetune" and done < whole:

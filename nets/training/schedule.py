@@ -69,12 +69,14 @@ class Schedule:
         return math.fsum(self.rate(step, steps) for step in range(first, last))
 
 
-def parse_schedule(text: str, lr: float, warmup: float = 0.0) -> Schedule:
-    """ "cosine", "constant", "steps", "steps=0.5/0.75" (x 0.1 at these shares of the phase), "steps=0.5/0.75:0.2" (x 0.2)."""
+def parse_schedule(text: str, lr: float, warmup: float = 0.0, flag: str = "--schedule") -> Schedule:
+    """ "cosine", "constant", "steps", "steps=0.5/0.75" (x 0.1 at these shares of the phase), "steps=0.5/0.75:0.2" (x 0.2).
+    flag: where it was said; that of the fine-tuning also takes "continue", which is no shape (nets/settings.py)."""
     shape, steps, rest = text.partition("=")
+    choices = SHAPES if flag == "--schedule" else (*SHAPES, "continue")
     if shape not in SHAPES or (steps and shape != "steps"):
         raise InputError(
-            f"unknown --schedule {text!r}; choose one of {', '.join(SHAPES)}, or for example steps=0.5/0.75:0.2"
+            f"unknown {flag} {text!r}; choose one of {', '.join(choices)}, or for example steps=0.5/0.75:0.2"
         )
     if not steps:
         return Schedule(lr, shape, warmup)
@@ -83,7 +85,7 @@ def parse_schedule(text: str, lr: float, warmup: float = 0.0) -> Schedule:
         at, by = tuple(map(float, shares.split("/"))), float(factor) if factor else STEPS_BY
     except ValueError:
         raise InputError(
-            f"--schedule {text!r} is not steps=SHARE/SHARE/...:FACTOR, for example steps=0.5/0.75:0.2"
+            f"{flag} {text!r} is not steps=SHARE/SHARE/...:FACTOR, for example steps=0.5/0.75:0.2"
         ) from None
     return Schedule(lr, shape, warmup, at, by)
 

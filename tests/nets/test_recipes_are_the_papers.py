@@ -152,7 +152,11 @@ def test_epochs_scale_without_a_recipe_too():
         ({"schedule": "steps=0.5:1.5"}, "between 0 and 1"),
         ({"schedule": "steps=a"}, "steps=SHARE/SHARE"),
         ({"schedule": "cosine=0.5"}, "unknown --schedule"),
-        ({"finetune_schedule": "linear"}, "unknown --schedule"),
+        (
+            {"finetune_schedule": "linear"},
+            "unknown --finetune-schedule 'linear'; choose one of cosine, constant, steps, continue",
+        ),
+        ({"schedule": "continue"}, "unknown --schedule 'continue'"),
         ({"finetune_optimizer": "adam"}, "unknown --finetune-optimizer"),
     ],
 )
