@@ -83,11 +83,13 @@ def trace_dependencies(model: nn.Module, inputs: tuple[Tensor, ...]) -> Trace:
     tp = _import_torch_pruning()
     try:
         network = copy.deepcopy(model).double().eval().requires_grad_(True)
+        # a channels_last layout adds copies to autograd (AsStrided) that are known to nobody
+        network = network.to(memory_format=torch.contiguous_format)
     except Exception as error:  # a user's own module may refuse to be copied in any way
         raise InputError(
             f"the network cannot be copied ({_first_line(error)}), and coupled groups are sought on a copy in float64"
         ) from error
-    fed = tuple(x.detach().double() if x.is_floating_point() else x for x in inputs)
+    fed = tuple(x.detach().double().contiguous() if x.is_floating_point() else x for x in inputs)
     graph, widths = tp.DependencyGraph(), {}
     sourced = Sourced(network, len(fed))
     with _watch(sourced, widths) as (path, calls), torch.enable_grad(), warnings.catch_warnings():

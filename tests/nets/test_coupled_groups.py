@@ -44,6 +44,16 @@ def test_resnet20_with_projections_has_one_set_a_stage():
     assert groups["layer3.1.conv1"] == (16, 144 + 2, ("layer3.1.conv1",))
 
 
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
+def test_the_layout_in_memory_changes_no_group(name):
+    """Training in bfloat16 keeps networks channels_last."""
+    model, images = build(name)
+    usual = table(channel_groups(model, images, coupled=True))
+    last = model.to(memory_format=torch.channels_last)
+    for pictures in (images, images.contiguous(memory_format=torch.channels_last)):
+        assert table(channel_groups(last, pictures, coupled=True)) == usual
+
+
 def test_resnet20_with_padding_has_one_set_for_each_kind_of_channel():
     """The 4 channels of stage 1 are the middle 4 of stage 2's 8, and these are the middle 8 of stage 3's 16."""
     model, images = build("resnet20 A")
