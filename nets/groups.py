@@ -69,6 +69,13 @@ class ChannelGroups:
         """Per layer, the number of channels that are not wholly zero."""
         return {layer.name: int(self.alive(layer).sum()) for layer in self.layers}
 
+    def left_whole(self) -> list[str]:
+        """A sentence for each reason of `skipped`, with its layers."""
+        reasons = dict.fromkeys(reason for _, reason in self.skipped)
+        return [
+            f"left whole: {', '.join(x for x, why in self.skipped if why == reason)}: {reason}" for reason in reasons
+        ]
+
     def snapshot(self) -> Mapping[str, Tensor]:
         """A copy of all rows by layer name."""
         return {layer.name: self.rows(layer) for layer in self.layers}

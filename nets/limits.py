@@ -64,4 +64,4 @@ def select(groups: ChannelGroups, limits: Limits) -> ChannelGroups:
     left = tuple(x for x in groups.layers if not is_excluded(x.name, limits.excluded))
     if not left:
         raise InputError("--exclude leaves no layer to prune; exclude fewer")
-    return groups if len(left) == len(names) else ChannelGroups(left)
+    return groups if len(left) == len(names) else ChannelGroups(left, groups.skipped)

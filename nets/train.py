@@ -80,6 +80,8 @@ def train(
         if method.prunes or settings.exclude is not None:  # before any training: the shape alone decides
             shape = fresh_network(settings, data, "dense") if source is None else source
             groups = select(channel_groups(shape, example, settings.coupled), settings.limits)
+            for sentence in groups.left_whole() if settings.coupled else ():
+                bars.say(sentence)
             gauge = None if budget is None else Gauge(budget, shape, example)
             method.refuse_unfit(shape, groups, gauge)
             if gauge is not None and not method.calibrates:

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import weight_norm
 
 from nets.groups import ChannelGroups, channel_groups
+from nets.limits import Limits, select
 from nets.removal import remove_channels
 from nets.structures.slices import Layer, Span
 from perspective import InputError
@@ -54,6 +55,8 @@ def test_hidden_layers_of_a_plain_network_are_groups_and_its_classifier_is_not(c
     assert groups["b"].bn == "norm"
     assert [name for name, _ in groups.skipped] == ["c"]
     assert "the network's outputs" in dict(groups.skipped)["c"]
+    assert groups.left_whole() == [f"left whole: c: {dict(groups.skipped)['c']}"]
+    assert select(groups, Limits(excluded=("a",))).left_whole() == groups.left_whole()
     rows = groups.rows(groups["b"])
     rows[1:4] = 0
     groups.write(groups["b"], rows)
