@@ -26,6 +26,7 @@ from nets.training.run_folder import read_json
 from perspective.errors import InputError
 
 INTERRUPTED = 130
+GRACE = 10.0  # seconds for a cell to end by itself
 
 
 @final
@@ -76,7 +77,8 @@ def teller(count: int) -> Callable[[Outcome], None]:
 
 
 def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]) -> list[Outcome]:
-    """Every cell's outcome, in the cells' order; `tell` is called as they end. KeyboardInterrupt stops all of them."""
+    """Every cell's outcome, in the cells' order; `tell` is called as they end. KeyboardInterrupt, and the SIGTERM that a batch
+    system sends, stop all of them."""
     free: queue.SimpleQueue[str | None] = queue.SimpleQueue()
     for job in range(plan.jobs):
         free.put(None if plan.devices is None else plan.devices[job % len(plan.devices)])
@@ -93,12 +95,13 @@ def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]
     ended = Parallel(n_jobs=plan.jobs, backend="threading", return_as="generator_unordered", batch_size=1)(
         delayed(run)(cell) for cell in cells
     )
-    try:
-        for outcome in ended:
-            found[outcome.cell.name] = outcome
-            tell(outcome)
-    finally:
-        living.end()
+    with _terminated_is_interrupted():
+        try:
+            for outcome in ended:
+                found[outcome.cell.name] = outcome
+                tell(outcome)
+        finally:
+            living.end()
     return [found[cell.name] for cell in cells]
 
 
@@ -124,11 +127,32 @@ class Living:
         """Interrupt what lives, wait for its end, and start nothing any more."""
         with self._lock:
             self.ended = True
-        for child in self._children:
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-        for child in self._children:
-            child.wait()
+        living = [child for child in self._children if child.poll() is None]
+        for child in living:
+            child.send_signal(signal.SIGINT)
+        for child in living:
+            try:
+                child.wait(GRACE)
+            except subprocess.TimeoutExpired:  # started in the background of a script, where SIGINT is ignored
+                child.terminate()
+                child.wait()
+
+
+@contextmanager
+def _terminated_is_interrupted() -> Iterator[None]:
+    """SIGTERM is a KeyboardInterrupt inside; only the main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(cell: Cell, plan: Plan, device: str | None, living: Living) -> Outcome:

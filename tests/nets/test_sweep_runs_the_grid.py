@@ -212,7 +212,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite run in the b
 from nets.sweeps import cells as sweep_cells
 from perspective.__main__ import main
 real = sweep_cells.subprocess.Popen
-cell = "import signal, sys; signal.signal(signal.SIGINT, lambda *_: sys.exit(130)); print('up', flush=True); signal.pause()"
+cell = "import signal, sys; signal.signal(signal.SIGINT, HANDLER); print('up', flush=True); signal.pause()"
+sweep_cells.GRACE = 1.0
 def popen(words, **given):
     child = real([sys.executable, "-c", cell], **{**given, "stdout": -1})
     child.stdout.readline()
@@ -223,13 +224,16 @@ main()
 """
 
 
-def test_an_interrupted_sweep_stops_its_cells_and_starts_no_others(tmp_path):
+@pytest.mark.parametrize("handler", ["lambda *_: sys.exit(130)", "signal.SIG_IGN"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_sweep_stops_its_cells_and_starts_no_others(number, handler, tmp_path):
+    """SIGTERM as well, which batch systems send; and cells that ignore SIGINT, as those of background jobs do."""
     words = ["sweep", "train", "--seed", "0,1,2,3", "--jobs", "2", "--out", str(tmp_path / "grid")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": ROOT, "env": environment()}
-    with subprocess.Popen([sys.executable, "-c", SWEEPING, *words], **pipes) as sweeping:
+    with subprocess.Popen([sys.executable, "-c", SWEEPING.replace("HANDLER", handler), *words], **pipes) as sweeping:
         try:
             assert [sweeping.stdout.readline() for _ in range(2)] == ["up\n", "up\n"]
-            sweeping.send_signal(signal.SIGINT)
+            sweeping.send_signal(number)
             out, err = sweeping.communicate(timeout=60)
         finally:
             sweeping.kill()  # a sweep that does not stop fails here instead of being waited for
