@@ -15,7 +15,17 @@ from typing import Annotated, Any
 import typer
 
 BASELINE = "magnitude"
-CELLS = "| method | budget | seed | validation % | test % | minus magnitude | MACs left % | parameters left % | epochs | seconds |"
+COLUMNS = (
+    "method",
+    "budget",
+    "seed",
+    "validation %",
+    "test %",
+    f"minus {BASELINE}",
+    "MACs left %",
+    "parameters left %",
+)
+CELLS = f"| {' | '.join((*COLUMNS, 'epochs', 'seconds'))} |"
 
 
 def main(
