@@ -125,11 +125,11 @@ def allocated(run: Run, method: Method, dense: nn.Module, scores: Mapping[str, T
         raise InputError("--allocation error shares out a budget; add one, for example --budget macs=0.5")
     if "sensitivity" not in run.facts:
         run.bars.say("measuring how the answers depend on each layer")
-        images = run.data.training_images(min(IMAGES, len(run.data.train)), run.settings.seed).cpu()
+        images = run.data.training_images(min(IMAGES, len(run.data.train)), run.settings.seed).to(run.device)
         groups = select(channel_groups(dense, run.data.example_inputs.cpu(), run.settings.coupled), run.settings.limits)
 
         def measured() -> dict[str, Any]:
-            found = measure_sensitivity(dense, groups, images, budget)
+            found = measure_sensitivity(dense, groups, images, budget, run.settings.precision)
             return {name: asdict(one) for name, one in found.items()}
 
         run.facts["sensitivity"] = run.ranks.settle(measured)

@@ -39,15 +39,17 @@ class Sensitivity:
 
 
 def measure_sensitivity(
-    dense: nn.Module, groups: ChannelGroups, images: Tensor, budget: Budget
+    dense: nn.Module, groups: ChannelGroups, images: Tensor, budget: Budget, precision: str = "float32"
 ) -> dict[str, Sensitivity]:
-    """For every layer of `groups`, those of the network `dense`, which is left as it is. images (batch, ...), normalised, on its
-    device. A latency budget is priced by MACs, which can be counted one layer at a time. InputError: outputs that are not
-    (batch, classes), or a NaN."""
+    """For every layer of `groups`, those of the network `dense`, which is left as it is. images (batch, ...), normalised; the
+    answers are computed on their device, in `precision` (bfloat16: autocast), the counts where `dense` is. A latency budget is
+    priced by MACs, which can be counted one layer at a time. InputError: outputs that are not (batch, classes), or a NaN."""
     twin, own = copy.deepcopy((dense, groups))
+    twin.to(images.device)
     _use_batch_statistics(twin)
-    gauge = Gauge(Budget("macs" if budget.kind == "latency" else budget.kind, 1.0), dense, images[:1])
-    truth = _answers(twin, images)
+    example = images[:1].to(next(dense.parameters()).device)
+    gauge = Gauge(Budget("macs" if budget.kind == "latency" else budget.kind, 1.0), dense, example)
+    truth = _answers(twin, images, precision)
     found = {}
     for layer in own.layers:
         rows = own.rows(layer)
@@ -56,7 +58,7 @@ def measure_sensitivity(
         parts = range(1, PARTS + 1) if saved > 0 else (PARTS,)  # where nothing is saved, nothing will be taken
         for lost in sorted({layer.channels * part // PARTS for part in parts} - {0}):
             zero_channels(own, [(layer.name, k) for k in order[:lost]])
-            measured[lost] = divergence(_answers(twin, images), truth)
+            measured[lost] = divergence(_answers(twin, images, precision), truth)
             own.write(layer, rows)
         found[layer.name] = Sensitivity(_filled(measured, layer), saved)
     return found
@@ -114,8 +116,12 @@ def _use_batch_statistics(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def _answers(model: nn.Module, images: Tensor) -> Tensor:
-    answers = torch.cat([model(part) for part in images.split(IMAGES)])
+def _answers(model: nn.Module, images: Tensor, precision: str) -> Tensor:
+    reduced = precision == "bfloat16"
+    if reduced and images.ndim == 4:
+        images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=reduced):
+        answers = torch.cat([model(part) for part in images.split(IMAGES)])
     if answers.ndim != 2:
         raise InputError("--allocation error compares class scores (batch, classes); choose --allocation even or price")
     return answers

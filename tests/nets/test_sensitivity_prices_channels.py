@@ -107,6 +107,15 @@ def test_errors_are_those_of_the_network_without_the_channels(chain):
     assert found["first"].saved == pytest.approx(1 - share_left(chain, groups, gauge, [("first", int(gone[0]))]))
 
 
+def test_bfloat16_sees_the_same_errors(chain):
+    groups = channel_groups(chain, IMAGES[:1])
+    exact, rough = (measure_sensitivity(chain, groups, IMAGES, Budget("macs", 0.5), p) for p in ("float32", "bfloat16"))
+    for name, one in exact.items():
+        assert rough[name].saved == one.saved
+        assert rough[name].errors != one.errors
+        assert rough[name].errors == pytest.approx(one.errors, abs=0.03 * max(one.errors))
+
+
 def test_what_the_answers_do_not_need_goes_first(chain):
     with torch.no_grad():
         chain.second.weight[:, [1, 4, 6]] = 0  # nothing reads these channels, however large they are
