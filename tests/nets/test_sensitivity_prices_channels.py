@@ -11,9 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from nets import load
 from nets.budget import Budget, Gauge, channels_for_budget, share_left
+from nets.data import load_data
 from nets.groups import channel_groups
-from nets.limits import Limits
+from nets.limits import Limits, select
+from nets.settings import new_settings
+from nets.train import train
 from nets.training.sensitivity import Sensitivity, lower_hull, measure_sensitivity, priced
 from perspective import InputError
 
@@ -140,3 +144,20 @@ def test_outputs_that_are_no_scores_and_numbers_that_are_none_are_refused(chain)
         chain.last.weight[0] = float("nan")
     with pytest.raises(InputError, match=r"not finite|not numbers"):
         measure_sensitivity(chain, groups, IMAGES, Budget("macs", 0.5))
+
+
+@pytest.mark.parametrize("method", ["magnitude", "spr"])
+def test_a_run_leaves_each_layer_what_the_prices_of_its_dense_network_say(method, tmp_path):
+    asked = {"net": "resnet20", "width": 4, "data": "digits", "batch_size": 512, "exclude": "conv1,*.conv2"}
+    asked |= {"method": method, "epochs": 1, "finetune_epochs": 1, "budget": "macs=0.5", "allocation": "error"}
+    chosen = new_settings("train", asked)
+    result = train(chosen, tmp_path / "run")
+    dense, data = load(tmp_path / "run" / "dense").eval(), load_data("digits", None)
+    groups = select(channel_groups(dense, data.example_inputs), chosen.limits)
+    found = measure_sensitivity(dense, groups, data.training_images(256, 0), chosen.budget_asked)
+    scores = {layer.name: groups.rows(layer).double().norm(dim=1) for layer in groups.layers}
+    gauge = Gauge(chosen.budget_asked, dense, data.example_inputs)
+    taken = channels_for_budget(dense, groups, gauge, priced(scores, found), chosen.limits)
+    lost = {layer.name: sum(name == layer.name for name, _ in taken) for layer in groups.layers}
+    assert {layer["name"]: layer["before"] - layer["after"] for layer in result["layers"]} == lost
+    assert len(set(lost.values())) > 1
