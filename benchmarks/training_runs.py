@@ -2,7 +2,8 @@
 
 python -m benchmarks.training_runs RUN [RUN ...] --out benchmarks/results/<date>_<what> [--command "..."] [--note "..."]
 
-Runs of several methods get a row each, with the command that started each of them; the spread is that of one method's seeds.
+Runs of several kinds get a row each, with the command that started each of them; a spread is that of runs which differ by their
+seed alone.
 """
 
 import json
@@ -17,6 +18,7 @@ COLUMNS = (
     "run",
     "method",
     "seed",
+    "training %",
     "validation %",
     "dense test %",
     "pruned test %",
@@ -38,7 +40,7 @@ def main(
 ) -> None:
     """Collect result.json, config.json and metrics.jsonl of the runs into `out`, with table.md."""
     results = [json.loads((run / "result.json").read_text()) for run in runs]
-    rows = [_row(run.name, result) for run, result in zip(runs, results, strict=True)]
+    rows = [_row(run, result) for run, result in zip(runs, results, strict=True)]
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row) + " |" for row in rows]
     text = [
@@ -48,7 +50,7 @@ def main(
         "",
         *lines,
         "",
-        f"n = {len(runs)} run(s). {_spreads(results)}",
+        f"n = {len(runs)} run(s). {_spreads(runs, results)}",
         "",
     ]
     if note:
@@ -64,7 +66,7 @@ def main(
         result = _without_command_line(json.loads((run / "result.json").read_text()))
         (folder / "result.json").write_text(json.dumps(result, indent=2) + "\n")
         config = _without_command_line(json.loads((run / "config.json").read_text()))
-        for name in ("data_dir", "dense"):
+        for name in ("data_dir", "dense", "masks"):
             if config.get(name) is not None:
                 config[name] = "DIR" if name == "data_dir" else Path(config[name]).name
         (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
@@ -88,14 +90,16 @@ def _commands(results: list[dict]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _row(name: str, result: dict) -> list[str]:
+def _row(run: Path, result: dict) -> list[str]:
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     dense, pruned = result["dense"], result["pruned"]
     left = pruned or dense
     before, after = (sum(layer[key] for layer in result["layers"]) for key in ("before", "after"))
     return [
-        name,
+        run.name,
         result["method"],
         str(result["seed"]),
+        f"{last['train_accuracy']:.2f}",
         f"{result['validation_accuracy']:.2f}",
         f"{dense['test_accuracy']:.2f}",
         f"{left['test_accuracy']:.2f}",
@@ -107,18 +111,23 @@ def _row(name: str, result: dict) -> list[str]:
     ]
 
 
-def _spreads(results: list[dict]) -> str:
-    """A sentence for each method."""
-    methods = dict.fromkeys(result["method"] for result in results)
-    of = {method: [result for result in results if result["method"] == method] for method in methods}
-    if len(of) == 1:
-        return _spread(results)
-    return " ".join(f"{method}: {_spread(some)}" for method, some in of.items())
+def _spreads(runs: list[Path], results: list[dict]) -> str:
+    """A sentence for each set of runs that differ by their seed alone, and one for all others."""
+    alike: dict[str, list[int]] = {}
+    for place, run in enumerate(runs):
+        config = json.loads((run / "config.json").read_text())
+        key = json.dumps(
+            {name: value for name, value in config.items() if name not in ("seed", "environment", "dense")}
+        )
+        alike.setdefault(key, []).append(place)
+    told = [f"{runs[some[0]].name}: {_spread([results[k] for k in some])}" for some in alike.values() if len(some) > 1]
+    single = [some for some in alike.values() if len(some) == 1]
+    return " ".join(
+        [*told, *(["One seed of each: no spread." if not told else "The others: one seed each."] if single else [])]
+    )
 
 
 def _spread(results: list[dict]) -> str:
-    if len(results) < 2:
-        return "One seed: no spread."
     parts = []
     for name, values in (
         ("dense test", [r["dense"]["test_accuracy"] for r in results]),
