@@ -46,7 +46,8 @@ OPTIONS: dict[str, tuple[Any, str]] = {
     "schedule": (str, "of the learning rate in each phase: cosine, constant, steps, or for example steps=0.5/0.75:0.2"),
     "finetune_schedule": (
         str,
-        "after removal; default: that of --schedule; continue: one curve from --lr over both phases",
+        "after removal; default: that of --schedule; continue: one curve from --lr over both phases, and removal as soon as a "
+        "budget is met",
     ),
     "finetune_optimizer": (str, "after removal; default: that of --optimizer"),
     "warmup": (float, "share of a phase in which the learning rate rises"),

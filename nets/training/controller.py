@@ -7,7 +7,8 @@ with batch normalisation (filter, gamma and beta all zero get no gradient, so a 
 
 - the channels that the budget keeps, at present, have their indicator fixed at one (price 0): they are not shrunk, and no
   layer can lose more than it was meant to; the choice is made anew before every epoch, until the ramp ends;
-- the phase ends with a stretch without any price, in which the survivors recover.
+- the phase ends with a stretch without any price, in which the survivors recover; where the fine-tuning goes on with the same
+  curve of the learning rate, it takes that stretch over, on the smaller network.
 
 Where the regulariser is flat (a group that reaches the box has y = 1 and is hardly pulled), many small steps shrink less than
 one large prox would; a channel that outlives its epoch's plan gets its indicator fixed at zero when the next one begins.

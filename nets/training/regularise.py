@@ -55,7 +55,9 @@ def regularise(
             optimizer.strength = strength * linear_growth(schedule, epoch, settings.epochs)
 
     def fits_budget() -> bool:
-        if asked is None or targets is not None:
+        if asked is None or (
+            targets is not None and not settings.continues
+        ):  # the survivors recover at this phase's rates
             return False
         return run.ranks.settle(lambda: share_left(*on_cpu(model, groups), asked, []) <= asked.budget.share)
 

@@ -105,6 +105,22 @@ def test_one_schedule_goes_over_both_phases(method, epochs, dense, tmp_path):
     assert told == pytest.approx([Schedule(0.04).rate(e * steps - 1, 4 * steps) for e in range(1, 5)])
 
 
+def test_one_schedule_removes_channels_as_soon_as_all_of_them_are_zero(dense, tmp_path):
+    """The ramp is three fifths of the phase, and what outlives it dies when the next epoch begins: 4 epochs of 5 at most. What is
+    left of them trains the smaller network."""
+    more = {"epochs": 5, "finetune_epochs": 1, "budget": "macs=0.5"}
+    once = prune(dense, tmp_path / "once", "spr", finetune_schedule="continue", **more)
+    told = lines(tmp_path / "once")
+    left = [line["macs_left"] for line in told if line["phase"] == "regularise"]
+    assert len(told) == 6
+    assert 3 <= len(left) <= 4
+    assert left[-1] <= 0.5 < left[-2]
+    assert once["zeroed_by_budget"] == 0
+    apart = prune(dense, tmp_path / "apart", "spr", **more)
+    assert [line["phase"] for line in lines(tmp_path / "apart")] == ["regularise"] * 5 + ["finetune"]
+    assert once["layers"] == apart["layers"]
+
+
 def test_masks_of_one_run_give_the_same_shape_in_another(dense, tmp_path):
     first = prune(dense, tmp_path / "first", "magnitude", norm="l1")
     given = {**SHORT, "dense": dense, "method": "masks", "masks": str(tmp_path / "first" / "masks.json"), "seed": 5}
