@@ -53,7 +53,7 @@ def main(
             "",
         ]
         text += [
-            "Against magnitude at the same seed and budget (test %, mean ± standard deviation of the differences):",
+            f"Against {BASELINE} at the same seed and budget (test %, mean ± standard deviation of the differences):",
             "",
         ]
         text += [*against(found["cells"], results), "", CELLS, "|" + "---|" * 10]
@@ -91,7 +91,7 @@ def against(cells: list[dict], results: dict[str, dict]) -> list[str]:
         if gains and method != BASELINE:
             spread = f" ± {statistics.stdev(gains):.2f}" if len(gains) > 1 else ""
             lines.append(f"- {method}, {budget}: {statistics.mean(gains):+.2f}{spread} ({len(gains)} seed(s))")
-    return lines or ["- no magnitude in this comparison"]
+    return lines or [f"- no {BASELINE} in this comparison"]
 
 
 def row(cell: dict, results: dict[str, dict]) -> str:

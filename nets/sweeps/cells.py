@@ -92,10 +92,10 @@ def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]
             free.put(device)
 
     found: dict[str, Outcome] = {}
-    ended = Parallel(n_jobs=plan.jobs, backend="threading", return_as="generator_unordered", batch_size=1)(
-        delayed(run)(cell) for cell in cells
-    )
-    with _terminated_is_interrupted():
+    with _terminated_is_interrupted():  # from before the first process is started
+        ended = Parallel(n_jobs=plan.jobs, backend="threading", return_as="generator_unordered", batch_size=1)(
+            delayed(run)(cell) for cell in cells
+        )
         try:
             for outcome in ended:
                 found[outcome.cell.name] = outcome

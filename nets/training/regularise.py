@@ -55,9 +55,8 @@ def regularise(
             optimizer.strength = strength * linear_growth(schedule, epoch, settings.epochs)
 
     def fits_budget() -> bool:
-        if asked is None or (
-            targets is not None and not settings.continues
-        ):  # the survivors recover at this phase's rates
+        recovers_here = targets is not None and not settings.continues  # survivors need this phase's rates to the end
+        if asked is None or recovers_here:
             return False
         return run.ranks.settle(lambda: share_left(*on_cpu(model, groups), asked, []) <= asked.budget.share)
 
