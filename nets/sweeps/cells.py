@@ -93,10 +93,10 @@ def run_cells(cells: Sequence[Cell], plan: Plan, tell: Callable[[Outcome], None]
 
     found: dict[str, Outcome] = {}
     with _terminated_is_interrupted():  # from before the first process is started
-        ended = Parallel(n_jobs=plan.jobs, backend="threading", return_as="generator_unordered", batch_size=1)(
-            delayed(run)(cell) for cell in cells
-        )
         try:
+            ended = Parallel(n_jobs=plan.jobs, backend="threading", return_as="generator_unordered", batch_size=1)(
+                delayed(run)(cell) for cell in cells
+            )
             for outcome in ended:
                 found[outcome.cell.name] = outcome
                 tell(outcome)
