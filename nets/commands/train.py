@@ -10,6 +10,7 @@ import typer
 from nets.options import with_options
 from nets.recipes import choose_recipe
 from nets.settings import Settings, new_settings, same_settings
+from nets.training.memory import keep_freed_memory
 from nets.training.run_folder import read_json
 from perspective.errors import InputError
 
@@ -81,6 +82,7 @@ def demo_train(out: Path) -> dict[str, Any]:
     content. An interrupted demo in `out` is continued."""
     from nets.train import train as run_training
 
+    keep_freed_memory()
     resume = (out / "config.json").is_file()
     result = run_training(new_settings("train", {"net": "resnet20", "data": "digits", "method": "spr"}), out, resume)
     typer.echo(summary(result, out))
@@ -103,6 +105,7 @@ def _run(
         settings = same_settings(command, said, read_json(out / "config.json"), out)
     else:
         settings = new_settings(command, {**defaults, **said})
+    keep_freed_memory()
     try:
         result = run_training(settings, out, resume)
     except KeyboardInterrupt:

@@ -1,6 +1,7 @@
 """Flags that only one of the compared methods gets: `--own greg2:lr=0.001 --own chipnet:optimizer=adamw`.
 
-A method may need a rate of its own; what makes cells comparable (network, data, budget, epochs, seed, batch) is never its own.
+A method may need a rate of its own, and may share the same number of epochs out differently between its penalty and what follows
+(`spr:epochs=1`); what makes cells comparable (network, data, budget, epochs in all, seed, batch) is never its own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from nets.settings import flag
 from perspective.errors import InputError
 
 COMMON = (
-    *("recipe", "scale_epochs", "net", "data", "data_dir", "method", "epochs", "finetune_epochs", "budget", "seed"),
+    *("recipe", "scale_epochs", "net", "data", "data_dir", "method", "finetune_epochs", "budget", "seed"),
     *("width", "shortcut", "image_size", "batch_size", "precision", "device"),
 )
 

@@ -2,7 +2,8 @@
 
 dense_seed-0                          trained once for each seed (or the weights given, for all of them)
 method-spr_budget-macs=0.5_seed-0     pruned from it: E epochs under the method's penalty and F after removal; a method
-                                      without such a phase gets all E + F after removal
+                                      without such a phase gets all E + F after removal, one with --own METHOD:epochs=K
+                                      K and E + F - K
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,6 +47,19 @@ class Protocol:
         """Training epochs of every cell, after its dense network."""
         return self.epochs + self.finetune_epochs
 
+    def split(self, method: str) -> tuple[int, int]:
+        """Its epochs under a penalty (0 for a method without one) and after removal: always `total` in all. InputError: its own
+        --epochs do not fit."""
+        own = self.own.get(method, {}).get("epochs")
+        if own is not None and not _kind(method).regularises:
+            raise InputError(f"--own {method}:epochs={own}: {method} has no phase under a penalty; leave it out")
+        if own is not None and not 1 <= own <= self.total:
+            raise InputError(
+                f"--own {method}:epochs={own}: every method has {self.total} epochs; take 1 to {self.total}"
+            )
+        under = (self.epochs if own is None else own) if _kind(method).regularises else 0
+        return under, self.total - under
+
     def dense_name(self, seed: int) -> str:
         """The run folder of a seed's dense network."""
         return f"dense_seed-{seed}"
@@ -68,7 +82,7 @@ def lay_out_methods(protocol: Protocol, out: Path) -> tuple[Cell, ...]:
     """A pruning for each method, budget and seed, in this order. Settings that no run can have raise InputError."""
     cells = []
     for method in protocol.methods:
-        penalised = _kind(method).regularises
+        under, after = protocol.split(method)
         for budget in protocol.budgets:
             for seed in protocol.seeds:
                 dense = (out / protocol.dense_name(seed) if protocol.weights is None else protocol.weights).resolve()
@@ -77,8 +91,8 @@ def lay_out_methods(protocol: Protocol, out: Path) -> tuple[Cell, ...]:
                     **protocol.own.get(method, {}),
                     "dense": str(dense),
                     "method": method,
-                    "epochs": protocol.epochs,
-                    "finetune_epochs": protocol.finetune_epochs if penalised else protocol.total,
+                    "epochs": under or protocol.epochs,
+                    "finetune_epochs": after,
                     "budget": budget,
                     "seed": seed,
                 }
@@ -95,6 +109,11 @@ def describe_protocol(protocol: Protocol) -> list[str]:
     e, f = protocol.epochs, protocol.finetune_epochs
     at_once = [method for method in protocol.methods if not _kind(method).regularises]
     phases = f"{e} under its penalty and {f} after removal"
+    phases += "".join(
+        f"; {method}: {' and '.join(map(str, protocol.split(method)))}"
+        for method, flags in protocol.own.items()
+        if "epochs" in flags
+    )
     if at_once:
         phases += f"; {', '.join(at_once)}: all {protocol.total} after removal, for want of such a phase"
     if protocol.weights is None:

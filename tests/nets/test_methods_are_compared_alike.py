@@ -90,6 +90,21 @@ def test_a_flag_of_one_method_is_of_no_other():
     assert told[-2:] == ["Only spr: lr 0.5, allocation price.", "Only magnitude: coupled True."]
 
 
+@given(st.integers(1, 6), st.integers(0, 6), st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_a_split_of_its_own_is_of_the_same_total(epochs, after, own):
+    asked = protocol(epochs=epochs, finetune_epochs=after, own={"spr": {"epochs": own}})
+    if own > epochs + after:
+        with pytest.raises(InputError, match="every method has"):
+            lay_out_methods(asked, Path("out"))
+        return
+    for cell in lay_out_methods(asked, Path("out")):
+        found = new_settings("prune", cell.settings)
+        assert (found.epochs if found.method == "spr" else 0) + found.finetune_epochs == epochs + after
+        assert found.method != "spr" or found.epochs == own
+    assert f"; spr: {own} and {epochs + after - own}" in describe_protocol(asked)[0]
+
+
 def test_given_weights_stand_for_every_seed(tmp_path):
     file = tmp_path / "w.th"
     file.write_bytes(b"")
@@ -123,7 +138,10 @@ def test_given_weights_stand_for_every_seed(tmp_path):
         (["--methods", "spr", "--own", "magnitude:lr=1"], "not among --methods"),
         (["--methods", "spr", "--own", "spr:lr"], "is not METHOD:FLAG=VALUE"),
         (["--methods", "spr", "--own", "spr:rate=1"], "is not METHOD:FLAG=VALUE"),
-        (["--methods", "spr", "--own", "spr:epochs=1"], "must be the same for all"),
+        (["--methods", "spr", "--own", "spr:finetune_epochs=1"], "must be the same for all"),
+        (["--methods", "spr", "--own", "spr:epochs=0"], "every method has 45 epochs; take 1 to 45"),
+        (["--methods", "spr", "--own", "spr:epochs=46"], "every method has 45 epochs; take 1 to 45"),
+        (["--methods", "lq", "--own", "lq:epochs=1"], "lq has no phase under a penalty"),
         (["--methods", "spr", "--own", "spr:lr=fast"], "is not a number"),
         (["--methods", "spr", "--own", "spr:coupled=1"], "spr:coupled=true"),
         (["--methods", "spr", "--own", "spr:lr=1", "--own", "spr:lr=2"], "twice"),

@@ -227,3 +227,22 @@ def test_without_a_penalised_phase_the_trained_network_is_pruned(method, tmp_pat
     whole, kept = dense.layer1[0].conv1.weight, pruned.layer1[0].conv1.weight
     assert len(kept) < len(whole)
     assert all((whole == row).flatten(1).all(1).any() for row in kept)
+
+
+def test_torch_is_as_it_was_before_a_training_even_one_that_failed(tmp_path):
+    def state():
+        deterministic = torch.utils.deterministic
+        asked = torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory
+        return *asked, torch.get_num_threads()
+
+    seen = []
+
+    def stop(parameters, lr):
+        seen.append(state())
+        raise KeyError
+
+    before = state()
+    with pytest.raises(KeyError):
+        train(new_settings("train", {**GIVEN, "width": 3, "method": "none"}), tmp_path / "run", make_optimizer=stop)
+    assert seen == [(True, False, 1)], "deterministic, without filling every new tensor with NaN, one thread for digits"
+    assert state() == before
