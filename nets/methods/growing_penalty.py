@@ -2,8 +2,8 @@
 
 Source: Wang, Qin, Zhang, Fu, "Neural Pruning via Growing Regularization", ICLR 2021, by its authors' public code
 (MingSun-Tse/Regularization-Pruning). Before each step grad(W) += R W, R one number for each filter W. Every K_u steps R grows;
-a layer stops where its R passes the ceiling 1, all stop once in every layer the moving average (.9) of mean |kept| over
-mean |pruned| is at least 1000; then R is held until the phase ends and the filters are removed. Only filters are penalised, not
+a layer stops where its R passes the ceiling 1, or where the moving average (.9) of mean |kept| over mean |pruned| is at least
+1000: in GReg-2 its own, in GReg-1 that of every layer; then R is held until the phase ends and the filters are removed. Only filters are penalised, not
 gamma and beta. Taken as given, for want of the paper's text: the moving average starts at the first ratio.
 
 Scaled to a run's length: the paper's numbers (K_u 10, 1e-4 an update, so 100,000 steps of growth, then 10,000 of holding) fix
@@ -122,8 +122,9 @@ class Growing(Stepping):
             self.ratios[name] = growth.memory * self.ratios.get(name, now) + (1 - growth.memory) * now
             if float(factor[gone].max()) > growth.ceiling:
                 self.finished.append(name)
-        if all(self.ratios.get(name, 0.0) >= growth.ratio for name in self.R):
-            self.finished = list(self.R)
+        enough = [name for name in self.R if self.ratios.get(name, 0.0) >= growth.ratio]
+        if growth.pick_step or len(enough) == len(self.R):
+            self.finished = sorted({*self.finished, *enough})
 
     def tensors(self) -> dict[str, Tensor]:
         own = {f"R.{name}": factor for name, factor in self.R.items()}

@@ -117,6 +117,49 @@ def test_the_moving_average_of_the_ratio_stops_growth():
     assert growing.R["0"].tolist() == pytest.approx([0.0, R, 0.0])
 
 
+def all_layers_stop_together(self):
+    grow(self)
+    reached = all(self.ratios.get(name, 0.0) >= self.growth.ratio for name in self.R)
+    self.finished = [*self.R] if reached else []
+
+
+def each_layer_stops_alone(self):
+    grow(self)
+    self.finished = sorted(name for name, ratio in self.ratios.items() if ratio >= self.growth.ratio)
+
+
+def the_ratio_stops_layers(picks):
+    """Two layers: the first one's kept filters are 100 times its pruned one at once, the second one's never."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)).double()
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([1.0, 100.0]).view(2, 1, 1, 1))
+        model[1].weight.copy_(torch.tensor([[1.0, 1.0], [1.5, 1.5]]).view(2, 2, 1, 1))
+    groups = channel_groups(model, torch.zeros(1, 1, 2, 2, dtype=torch.float64))
+    chosen = {"pick_step": 1e-9, "pick_ceiling": 1e-9} if picks else {}
+    growth = Growth(every=1, step=1e-3, ceiling=10.0, ratio=50.0, **chosen)
+    growing = Growing(torch.optim.SGD(model.parameters(), lr=1e-3), groups, {"0": 1, "1": 1}, growth)
+    for _ in range(6):
+        for p in model.parameters():
+            p.grad = torch.zeros_like(p)
+        growing.step()
+    grown = {name: float(R.max()) for name, R in growing.R.items()}
+    assert grown["1"] == pytest.approx(6e-3 - picks * 1e-3, rel=1e-3), "its ratio never gets there"
+    assert grown["0"] == pytest.approx(1e-3 if picks else 6e-3, rel=1e-3), "GReg-2 stops a layer alone, GReg-1 not"
+    assert growing.finished == (["0"] if picks else [])
+
+
+@pytest.mark.parametrize("picks", [False, True])
+def test_the_ratio_stops_a_layer_of_greg2_and_only_all_layers_of_greg1(picks):
+    the_ratio_stops_layers(picks)
+
+
+@pytest.mark.parametrize(("wrong", "picks"), [(all_layers_stop_together, True), (each_layer_stops_alone, False)])
+def test_the_other_ones_stop_is_caught(wrong, picks, monkeypatch):
+    monkeypatch.setattr(Growing, "_grow", wrong)
+    with pytest.raises(AssertionError):
+        the_ratio_stops_layers(picks)
+
+
 @pytest.mark.parametrize("picks", [False, True])
 def test_at_the_papers_length_the_numbers_are_the_papers(picks):
     total = 120_000 if picks else 110_000
