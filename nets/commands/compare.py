@@ -140,7 +140,8 @@ def _compare_methods(
     from nets.reports.means_table import Asked, means_table
     from nets.sweeps.compare_cells import run_protocol
     from nets.sweeps.places import count_jobs
-    from nets.sweeps.protocol import describe_protocol, lay_out_methods
+    from nets.sweeps.protocol import lay_out_methods
+    from nets.sweeps.told import describe_protocol
 
     told = describe_protocol(protocol)
     for sentence in told:

@@ -1,10 +1,10 @@
 """The growing L2 penalty of both GReg methods: one factor R a filter, added to the gradient and raised while training.
 
-Source: Wang, Qin, Zhang, Fu, "Neural Pruning via Growing Regularization", ICLR 2021, by its authors' public code
-(MingSun-Tse/Regularization-Pruning). Before each step grad(W) += R W, R one number for each filter W. Every K_u steps R grows;
-a layer stops where its R passes the ceiling 1, or where the moving average (.9) of mean |kept| over mean |pruned| is at least
-1000: in GReg-2 its own, in GReg-1 that of every layer; then R is held until the phase ends and the filters are removed. Only filters are penalised, not
-gamma and beta. Taken as given, for want of the paper's text: the moving average starts at the first ratio.
+Source: Wang, Qin, Zhang, Fu, "Neural Pruning via Growing Regularization", ICLR 2021, by its authors' public code (MingSun-
+Tse/Regularization-Pruning). Before each step grad(W) += R W, R one number for each filter W. Every K_u steps R grows; a layer
+stops where its R passes the ceiling 1, or where the moving average (.9) of mean |kept| over mean |pruned| is at least 1000: in
+GReg-2 its own, in GReg-1 that of every layer; then R is held until the phase ends and the filters are removed. Only filters are
+penalised, not gamma and beta. Taken as given, for want of the paper's text: the moving average starts at the first ratio.
 
 Scaled to a run's length: the paper's numbers (K_u 10, 1e-4 an update, so 100,000 steps of growth, then 10,000 of holding) fix
 which share of the phase each part takes; the increment is what reaches the ceiling in that share, updates come every 10 steps

@@ -14,9 +14,8 @@ from typing import Any, final
 from nets.gauge import parse_budget
 from nets.methods import ALL as METHODS
 from nets.methods import Method
-from nets.settings import RECIPES, new_settings
+from nets.settings import RECIPES, Settings, new_settings
 from nets.sweeps.grid import Cell
-from nets.sweeps.own_flags import describe_own
 from perspective.errors import InputError
 
 DENSE_FLAGS = (  # of those given, what the dense networks are trained with; the rest by the data set's recipe
@@ -51,13 +50,13 @@ class Protocol:
         """Its epochs under a penalty (0 for a method without one) and after removal: always `total` in all. InputError: its own
         --epochs do not fit."""
         own = self.own.get(method, {}).get("epochs")
-        if own is not None and not _kind(method).regularises:
+        if own is not None and not kind_of(method).regularises:
             raise InputError(f"--own {method}:epochs={own}: {method} has no phase under a penalty; leave it out")
         if own is not None and not 1 <= own <= self.total:
             raise InputError(
                 f"--own {method}:epochs={own}: every method has {self.total} epochs; take 1 to {self.total}"
             )
-        under = (self.epochs if own is None else own) if _kind(method).regularises else 0
+        under = (self.epochs if own is None else own) if kind_of(method).regularises else 0
         return under, self.total - under
 
     def dense_name(self, seed: int) -> str:
@@ -88,6 +87,7 @@ def lay_out_methods(protocol: Protocol, out: Path) -> tuple[Cell, ...]:
                 dense = (out / protocol.dense_name(seed) if protocol.weights is None else protocol.weights).resolve()
                 settings = {
                     **protocol.shared,
+                    **after_removal(protocol, method),
                     **protocol.own.get(method, {}),
                     "dense": str(dense),
                     "method": method,
@@ -104,41 +104,28 @@ def lay_out_methods(protocol: Protocol, out: Path) -> tuple[Cell, ...]:
     return tuple(cells)
 
 
-def describe_protocol(protocol: Protocol) -> list[str]:
-    """What a reader of the table must know, a sentence each."""
-    e, f = protocol.epochs, protocol.finetune_epochs
-    at_once = [method for method in protocol.methods if not _kind(method).regularises]
-    phases = f"{e} under its penalty and {f} after removal"
-    phases += "".join(
-        f"; {method}: {' and '.join(map(str, protocol.split(method)))}"
-        for method, flags in protocol.own.items()
-        if "epochs" in flags
-    )
-    if at_once:
-        phases += f"; {', '.join(at_once)}: all {protocol.total} after removal, for want of such a phase"
-    if protocol.weights is None:
-        dense = f"One dense network for each seed, trained {protocol.dense_epochs} epochs; all methods prune that one."
-    else:
-        dense = (
-            f"The dense network is {protocol.weights.name}, the same for every seed: seeds differ in the order of the images, "
-            "their augmentation and what a method draws, not in the network."
-        )
-    flags = ", ".join(f"{name} {value}" for name, value in protocol.shared.items() if name != "data_dir")
-    return [
-        f"Every method trains {protocol.total} epochs after the dense network: {phases}.",
-        dense,
-        "The validation split is the same in every cell, and no choice looks at the test split: it is measured once, after the "
-        "last epoch.",
-        f"Flags of every cell: {flags}.",
-        *describe_own(protocol.own),
-    ]
+def after_removal(protocol: Protocol, method: str) -> dict[str, Any]:
+    """The fine-tuning of a method with a rate or an optimizer of its own: that of all methods, unless one schedule holds for
+    both phases. (By itself --lr would lower the rate of the fine-tuning too.)"""
+    if not {"lr", "optimizer"} & protocol.own.get(method, {}).keys() or not kind_of(method).regularises:
+        return {}
+    common, own = filled(protocol, method, {}), filled(protocol, method, protocol.own[method])
+    if own.continues:
+        return {}
+    return {"finetune_lr": common.finetune_lr, "finetune_optimizer": common.optimizer_of("finetune")}
+
+
+def filled(protocol: Protocol, method: str, own: Mapping[str, Any]) -> Settings:
+    """What a run of the method fills in, whatever its network, budget and seed."""
+    lengths = {"epochs": protocol.epochs, "finetune_epochs": protocol.finetune_epochs}
+    return new_settings("prune", {**protocol.shared, **own, "method": method, **lengths, "dense": "."})
 
 
 def parse_methods(text: str) -> tuple[str, ...]:
     """ "spr,magnitude" -> their names; InputError for one that is unknown, given twice, or prunes nothing."""
     names = tuple(word.strip() for word in text.split(","))
     for name in names:
-        if not _kind(name).prunes:
+        if not kind_of(name).prunes:
             raise InputError(f"method {name} prunes nothing, so there is no budget to compare it at; leave it out")
     return _once("--methods", text, names)
 
@@ -169,7 +156,8 @@ def default_epochs(
     }
 
 
-def _kind(name: str) -> type[Method]:
+def kind_of(name: str) -> type[Method]:
+    """The method of that name; InputError where there is none."""
     found = next((kind for kind in METHODS if kind.name == name), None)
     if found is None:
         raise InputError(f"unknown method {name!r}; choose one of {', '.join(kind.name for kind in METHODS)}")

@@ -24,12 +24,12 @@ from nets.sweeps.cells import Outcome
 from nets.sweeps.own_flags import parse_own
 from nets.sweeps.protocol import (
     Protocol,
-    describe_protocol,
     lay_out_dense,
     lay_out_methods,
     parse_budgets,
     parse_methods,
 )
+from nets.sweeps.told import describe_protocol
 from perspective import CheckFailed, InputError
 
 PRUNING = [kind.name for kind in ALL if kind.prunes]
@@ -88,6 +88,26 @@ def test_a_flag_of_one_method_is_of_no_other():
         )
     told = describe_protocol(protocol(own=own))
     assert told[-2:] == ["Only spr: lr 0.5, allocation price.", "Only magnitude: coupled True."]
+
+
+@pytest.mark.parametrize("continues", [False, True])
+def test_a_rate_of_its_own_leaves_the_fine_tuning_that_of_all(continues):
+    shared = {**protocol().shared, "optimizer": "nesterov"} | ({"finetune_schedule": "continue"} if continues else {})
+    own = {"greg2": {"lr": 0.001}, "chipnet": {"optimizer": "adamw"}, "magnitude": {"lr": 0.5}}
+    asked = protocol(methods=("greg2", "chipnet", "magnitude", "spr"), shared=shared, own=own)
+    found = {cell.axes["method"]: new_settings("prune", cell.settings) for cell in lay_out_methods(asked, Path("out"))}
+    after = {m: (x.lr if x.continues else x.finetune_lr, x.optimizer_of("finetune")) for m, x in found.items()}
+    assert (found["greg2"].lr, found["chipnet"].optimizer) == (0.001, "adamw")
+    assert after["spr"] == (0.02, "nesterov")
+    told = next(sentence for sentence in describe_protocol(asked) if sentence.startswith("Learning rates: "))
+    if continues:  # one schedule, so one rate
+        assert (after["greg2"], after["chipnet"][1]) == ((0.001, "nesterov"), "adamw")
+        assert "greg2: nesterov from 0.001, nesterov after removal, in one schedule" in told
+    else:
+        assert after["greg2"] == after["chipnet"] == (0.02, "nesterov")
+        assert "greg2: nesterov from 0.001, then nesterov from 0.02 in a schedule of its own" in told
+        assert "chipnet: adamw from 0.0002, then nesterov from 0.02 in a schedule of its own" in told
+    assert f"magnitude: nesterov from {0.5 if continues else 0.02} in one schedule" in told
 
 
 @given(st.integers(1, 6), st.integers(0, 6), st.integers(1, 12))
