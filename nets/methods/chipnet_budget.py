@@ -1,4 +1,4 @@
-"""What ChipNet's gates spend, as a share of the whole network: channels, activation volume, parameters or multiply-accumulates.
+"""What ChipNet's gates spend, as a share of all batch-normalised convolutions: channels, activation volume, parameters or multiply-accumulates.
 
 Source: Tiwari, Bamba, Chavan, Gupta, ICLR 2021 (public code). With S the sum of a layer's s, n its channels, A its output
 pixels, k^2 its kernel, S_prev the sum over the channels that it reads:
@@ -7,7 +7,7 @@ pixels, k^2 its kernel, S_prev the sum over the channels that it reads:
     S_prev + 1) / full
 
 S_prev: the nearest gates before the layer; behind additions a channel is there if any summand has it, 1 - prod (1 - s);
-channels that no gate governs (the image, padded shortcuts) count whole. In a convolution of g groups S_prev is divided by g.
+channels that no gate governs (the image, padded shortcuts, layers that a run excludes) count whole. In a convolution of g groups S_prev is divided by g.
 Taken as given: the paper's own treatment of additions.
 """
 
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from nets.flow.graph import ChannelGraph, build_graph
 from nets.flow.kinds import Kind
-from nets.groups import ChannelGroups
+from nets.groups import ChannelGroups, channel_groups
 from perspective.errors import InputError
 
 PASSED = (Kind.MAP, Kind.POOL)
@@ -30,7 +30,7 @@ PASSED = (Kind.MAP, Kind.POOL)
 @final
 @dataclass(frozen=True)
 class Counted:
-    """A gated convolution: channels, output pixels, kernel numbers k^2, input channels, groups, and the layers whose gates
+    """A convolution, gated or not: channels, output pixels, kernel numbers k^2, input channels, groups, and the layers whose gates
     govern its inputs (empty: none does)."""
 
     name: str
@@ -43,20 +43,25 @@ class Counted:
 
 
 def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tuple[Counted, ...]:
-    """One entry for each layer of the groups, a convolution with its own batch normalisation; InputError otherwise."""
+    """One entry for each convolution of the network with its own batch normalisation, in a layer of the groups or not;
+    InputError where a layer of the groups is none."""
     device = next(model.parameters()).device
     graph = build_graph(copy.deepcopy(model).eval(), (example[:1].to(device),))
-    norms = {layer.bn: layer.name for layer in groups.layers}
+    gated = {layer.name for layer in groups.layers}
+    every = ChannelGroups((*groups.layers, *(x for x in channel_groups(model, example).layers if x.name not in gated)))
+    norms = {layer.bn: layer.name for layer in every.layers}
     counted = []
-    for layer in groups.layers:
+    for layer in every.layers:
         conv = graph.modules.get(layer.name)
         op = next((op for op in graph.ops.values() if op.module == layer.name), None)
         if op is None or not isinstance(conv, nn.Conv2d):
+            if layer.name not in gated:
+                continue
             raise InputError(
                 f'{layer.name} is no convolution, so chipnet has no gate for it; add --exclude "{layer.name}"'
             )
         before = _governors(graph, op.inputs[0], norms)
-        if any(groups[name].channels != conv.in_channels for name in before):
+        if any(every[name].channels != conv.in_channels for name in before):
             before = ()
         kernel, area = conv.kernel_size[0] * conv.kernel_size[1], op.shape[2] * op.shape[3]
         counted.append(
@@ -66,9 +71,10 @@ def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tu
 
 
 def spent(kind: str, layers: tuple[Counted, ...], s: Mapping[str, Tensor]) -> Tensor:
-    """V of the gates s in [0, 1]: a number that can be differentiated, 1 where all are 1."""
-    full = {name: torch.ones_like(gates) for name, gates in s.items()}
-    return _count(kind, layers, s) / _count(kind, layers, full)
+    """V of the gates s in [0, 1], by layer; a layer without any is whole. A number that can be differentiated, 1 where all are 1."""
+    like = next(iter(s.values()), torch.ones(()))
+    full = {x.name: like.new_ones(x.channels) for x in layers} | {name: torch.ones_like(gates) for name, gates in s.items()}
+    return _count(kind, layers, full | dict(s)) / _count(kind, layers, full)
 
 
 def _count(kind: str, layers: tuple[Counted, ...], s: Mapping[str, Tensor]) -> Tensor:

@@ -7,8 +7,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from nets.budget import share_left
 from nets.gauge import Budget, Gauge
 from nets.groups import channel_groups
+from nets.limits import Limits, select
 from nets.methods.chipnet import ChipNet
 from nets.methods.chipnet_budget import count_layers, spent
 from nets.methods.chipnet_gates import Curves, Gated
@@ -95,6 +97,21 @@ def test_a_budget_is_what_counting_says():
         assert float(spent("macs", layers, s)) == pytest.approx(
             macs / (64 * 6 * 19 + 64 * 4 * 4 + 16 * 5 * 37), rel=1e-6
         )
+
+
+@pytest.mark.parametrize("patterns", [(), ("conv1", "*.conv2")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_gates_spend_what_removal_leaves(kind, patterns):
+    """Also where layers are excluded: against the physically smaller network, whose classifier is counted too."""
+    torch.manual_seed(0)
+    model, images = resnet20(in_channels=1, width=8).eval(), torch.randn(2, 1, 16, 16)
+    groups = select(channel_groups(model, images), Limits(0.0, 1, patterns))
+    layers = count_layers(model, groups, images)
+    assert len(layers) == 19, "convolutions of the network, gated or not"
+    gates = {x.name: (torch.rand(x.channels) < 0.7).float() for x in groups.layers}
+    gone = [(name, k) for name, s in gates.items() for k in range(len(s)) if s[k] == 0]
+    left = share_left(model, groups, Gauge(Budget(kind, 1.0), model, images), gone)
+    assert float(spent(kind, layers, gates)) == pytest.approx(left, abs=0.03)
 
 
 def test_behind_an_addition_a_channel_lives_if_any_summand_has_it():

@@ -1,0 +1,51 @@
+"""What a reader of a comparison's table must know of its protocol, in sentences."""
+
+from nets.sweeps.own_flags import describe_own
+from nets.sweeps.protocol import Protocol, after_removal, filled, kind_of
+
+
+def describe_protocol(protocol: Protocol) -> list[str]:
+    """What a reader of the table must know, a sentence each."""
+    e, f = protocol.epochs, protocol.finetune_epochs
+    at_once = [method for method in protocol.methods if not kind_of(method).regularises]
+    phases = f"{e} under its penalty and {f} after removal"
+    phases += "".join(
+        f"; {method}: {' and '.join(map(str, protocol.split(method)))}"
+        for method, flags in protocol.own.items()
+        if "epochs" in flags
+    )
+    if at_once:
+        phases += f"; {', '.join(at_once)}: all {protocol.total} after removal, for want of such a phase"
+    if protocol.weights is None:
+        dense = f"One dense network for each seed, trained {protocol.dense_epochs} epochs; all methods prune that one."
+    else:
+        dense = (
+            f"The dense network is {protocol.weights.name}, the same for every seed: seeds differ in the order of the images, "
+            "their augmentation and what a method draws, not in the network."
+        )
+    flags = ", ".join(f"{name} {value}" for name, value in protocol.shared.items() if name != "data_dir")
+    return [
+        f"Every method trains {protocol.total} epochs after the dense network: {phases}.",
+        dense,
+        "The validation split is the same in every cell, and no choice looks at the test split: it is measured once, after the "
+        "last epoch.",
+        f"Flags of every cell: {flags}.",
+        describe_rates(protocol),
+        *describe_own(protocol.own),
+    ]
+
+
+def describe_rates(protocol: Protocol) -> str:
+    """Which optimizer and first rate each method trains with, methods that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for method in protocol.methods:
+        run = filled(protocol, method, {**after_removal(protocol, method), **protocol.own.get(method, {})})
+        after = f"{run.optimizer_of('finetune')} from {run.lr if run.continues else run.finetune_lr:g}"
+        if not kind_of(method).regularises:
+            told = f"{after} in one schedule"
+        elif run.continues:
+            told = f"{run.optimizer_of('regularise')} from {run.lr:g}, {after.partition(' ')[0]} after removal, in one schedule"
+        else:
+            told = f"{run.optimizer_of('regularise')} from {run.lr:g}, then {after} in a schedule of its own"
+        alike.setdefault(told, []).append(method)
+    return "Learning rates: " + "; ".join(f"{', '.join(names)}: {told}" for told, names in alike.items()) + "."
