@@ -229,6 +229,10 @@ def _refuse_contradictions(settings: Settings, method: Method) -> None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )
+    if settings.capture and method.regularises and not method.follows:
+        raise InputError(
+            f"method {method.name} changes its steps as they go, which a captured graph would not see; leave --capture out"
+        )
     for name, absent in (("coupled", False), ("round_to", 1)):
         if method.calibrates and getattr(settings, name) != absent:
             raise InputError(

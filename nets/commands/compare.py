@@ -143,10 +143,12 @@ def _compare_methods(
     from nets.sweeps.protocol import lay_out_methods
     from nets.sweeps.told import describe_protocol
 
+    each = (count_jobs(jobs, devices, protocol.seeds), count_jobs(jobs, devices, lay_out_methods(protocol, out)))
     told = describe_protocol(protocol)
+    if each[1] > 1:
+        told.append(f"Up to {each[1]} cells ran at a time: their seconds are upper bounds.")
     for sentence in told:
         typer.echo(sentence, err=True)
-    each = (count_jobs(jobs, devices, protocol.seeds), count_jobs(jobs, devices, lay_out_methods(protocol, out)))
     try:
         cells = run_protocol(protocol, out, each, devices)
     except KeyboardInterrupt:

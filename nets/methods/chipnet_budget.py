@@ -1,4 +1,4 @@
-"""What ChipNet's gates spend, as a share of all batch-normalised convolutions: channels, activation volume, parameters or multiply-accumulates.
+"""What ChipNet's gates spend, as a share of all normalised convolutions: channels, volume of activations, parameters or MACs.
 
 Source: Tiwari, Bamba, Chavan, Gupta, ICLR 2021 (public code). With S the sum of a layer's s, n its channels, A its output
 pixels, k^2 its kernel, S_prev the sum over the channels that it reads:
@@ -7,7 +7,8 @@ pixels, k^2 its kernel, S_prev the sum over the channels that it reads:
     S_prev + 1) / full
 
 S_prev: the nearest gates before the layer; behind additions a channel is there if any summand has it, 1 - prod (1 - s);
-channels that no gate governs (the image, padded shortcuts, layers that a run excludes) count whole. In a convolution of g groups S_prev is divided by g.
+channels that no gate governs (the image, padded shortcuts, layers that a run excludes) count whole. In a convolution of g
+groups S_prev is divided by g.
 Taken as given: the paper's own treatment of additions.
 """
 
@@ -30,8 +31,8 @@ PASSED = (Kind.MAP, Kind.POOL)
 @final
 @dataclass(frozen=True)
 class Counted:
-    """A convolution, gated or not: channels, output pixels, kernel numbers k^2, input channels, groups, and the layers whose gates
-    govern its inputs (empty: none does)."""
+    """A convolution, gated or not: channels, output pixels, kernel numbers k^2, input channels, groups, and the layers whose
+    gates govern its inputs (empty: none does)."""
 
     name: str
     channels: int
@@ -71,9 +72,11 @@ def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tu
 
 
 def spent(kind: str, layers: tuple[Counted, ...], s: Mapping[str, Tensor]) -> Tensor:
-    """V of the gates s in [0, 1], by layer; a layer without any is whole. A number that can be differentiated, 1 where all are 1."""
+    """V of the gates s in [0, 1], by layer; a layer without any is whole. Can be differentiated; 1 where all are 1."""
     like = next(iter(s.values()), torch.ones(()))
-    full = {x.name: like.new_ones(x.channels) for x in layers} | {name: torch.ones_like(gates) for name, gates in s.items()}
+    full = {x.name: like.new_ones(x.channels) for x in layers} | {
+        name: torch.ones_like(gates) for name, gates in s.items()
+    }
     return _count(kind, layers, full | dict(s)) / _count(kind, layers, full)
 
 

@@ -1,9 +1,11 @@
 """Masks that travel: prune exactly the channels that another run pruned, on another data set or for other classes.
 
 Source of the idea: Tiwari, Bamba, Chavan, Gupta, "ChipNet", ICLR 2021: masks found on one data set are used on another. Every run
-that prunes writes RUN/masks.json: {"format": 1, "layers": {name: {"channels": count, "kept": [channel, ...]}}}, names and
-channels of its groups. A classifier is in no group, so the number of classes may differ.
-Taken as given: only the abstract's sentence on it; how its authors transfer masks was not at hand.
+that prunes by groups (all methods but layerwise) writes RUN/masks.json:
+{"format": 1, "layers": {name: {"channels": count, "kept": [channel, ...]}}}, names and channels of its groups. A classifier is in
+no group, so the number of classes may differ.
+The authors' code transfers them before fine-tuning (finetuning.py --host_name), as here. Taken as given, for want of the paper's
+text: nothing else.
 """
 
 import json

@@ -8,12 +8,12 @@ CHIPNET_CIFAR = PaperRecipe(
     command="prune",
     sources=(
         "[C] 20 epochs from a trained network, AdamW, lr .001, weight decay .001 (0 on gates), batch 32",
-        "[C] then 300 epochs with the gates fixed, SGD, lr .05, weight decay .001, x 0.5 every 30 epochs",
+        "[C] then 300 epochs with the gates fixed, SGD, momentum .9, lr .05, weight decay .001, x 0.5 every 30 epochs",
         "[C] ResNet-50 at a volume budget of 12.5 % keeps 2.8 % of the parameters and 5.1 % of the FLOPs (issue 14 of the code)",
     ),
     unknown=(
         "[?] the tables of accuracies: the paper's text was not at hand",
-        "[?] batch and momentum after the gates; here 32 and .9",
+        "[C] batch 128 after the gates, and the epoch of best validation; here a run has one batch size, 32, and the last epoch",
         "[?] how the rate falls while the gates are trained; here it does not",
         "how volume is counted: nets/measure.py; a layer keeps one channel at least, the paper may drop whole blocks",
     ),

@@ -1,7 +1,8 @@
 """Flags that only one of the compared methods gets: `--own greg2:lr=0.001 --own chipnet:optimizer=adamw`.
 
-A method may need a rate of its own, and may share the same number of epochs out differently between its penalty and what follows
-(`spr:epochs=1`); what makes cells comparable (network, data, budget, epochs in all, seed, batch) is never its own.
+A method may need a rate of its own, and may share the same number of epochs out differently between its penalty and what
+follows (`spr:epochs=1`); what makes cells comparable (network, data, budget, epochs in all, seed, batch) is never its own, nor
+is what helps any training (distillation, smoothed labels, averaged weights, cutout).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from perspective.errors import InputError
 COMMON = (
     *("recipe", "scale_epochs", "net", "data", "data_dir", "method", "finetune_epochs", "budget", "seed"),
     *("width", "shortcut", "image_size", "batch_size", "precision", "device"),
+    *("distill", "label_smoothing", "ema", "cutout"),
 )
 
 

@@ -21,7 +21,8 @@ def describe_protocol(protocol: Protocol) -> list[str]:
     else:
         dense = (
             f"The dense network is {protocol.weights.name}, the same for every seed: seeds differ in the order of the images, "
-            "their augmentation and what a method draws, not in the network."
+            "their augmentation and what a method draws, not in the network. If it has been trained on images of the validation "
+            "split, validation flatters what keeps more of it."
         )
     flags = ", ".join(f"{name} {value}" for name, value in protocol.shared.items() if name != "data_dir")
     return [

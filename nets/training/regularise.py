@@ -40,12 +40,20 @@ def regularise(
     schedule = settings.rates(settings.lr)
     asked = None if budget is None else Gauge(budget, whole[0], example)
 
+    wrapped = False
+
     def choose(scores: Mapping[str, Tensor]) -> list[tuple[str, int]]:
         assert asked is not None  # PhasePlan.budgeted says so first
-        return taken_by_budget(run, on_cpu(model, groups), asked, allocated(run, method, whole[0], scores))
+        if not wrapped and "chosen" in run.facts:  # a resumed run's: a measured latency would say something else today
+            return [(name, channel) for name, channel in run.facts["chosen"]]
+        taken = taken_by_budget(run, on_cpu(model, groups), asked, allocated(run, method, whole[0], scores))
+        if not wrapped:
+            run.facts["chosen"] = taken
+        return taken
 
     plan = PhasePlan(model, strength, settings.epochs, steps, schedule, asked, choose)
     optimizer = method.wrap(run.optimizer(model, settings.lr), groups, prepared, plan)
+    wrapped = True
     strength = run.facts["strength"] = getattr(optimizer, "strength", None)  # before a checkpoint puts a later one back
 
     def set_prices(epoch: int) -> None:

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+import nets.training.regularise
 import nets.training.result
 from nets.checkpoint import newest, read_checkpoint
 from nets.data import load_data
@@ -80,10 +81,33 @@ def test_stopped_and_resumed_is_undisturbed(method, dense, tmp_path):
 
 
 @pytest.mark.parametrize("method", WITHOUT)
-def test_the_others_meet_theirs(method, dense, tmp_path):
-    result = prune(dense, tmp_path / "run", method, epochs=1)
+def test_the_others_meet_theirs_and_a_resumed_one_does_not_choose_again(method, dense, tmp_path, monkeypatch):
+    """A latency would be measured anew and might say something else: what a phase began with is the run's."""
+    result = prune(dense, tmp_path / "run", method, epochs=2)
     assert 0.49 < result["budget"]["reached"] <= 0.5
     assert (result["strength"] is None) == (method == "greg1")
+    (tmp_path / "run" / "result.json").unlink()
+    shutil.rmtree(newest(tmp_path / "run" / "checkpoint"))
+
+    def measured_anew(*_):
+        raise AssertionError("the budget was asked again when the phase was taken up")
+
+    monkeypatch.setattr(nets.training.regularise, "taken_by_budget", measured_anew)
+    shutil.copytree(tmp_path / "run" / "model", tmp_path / "first")
+    shutil.rmtree(tmp_path / "run" / "model")
+    settings = same_settings("prune", {}, read_json(tmp_path / "run" / "config.json"), tmp_path / "run")
+    again = train(settings, tmp_path / "run", resume=True)
+    first, second = load(tmp_path / "first").state_dict(), load(tmp_path / "run" / "model").state_dict()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert again["strength"] == result["strength"]
+
+
+def test_a_method_that_changes_its_steps_is_not_captured(dense, tmp_path):
+    more = {"device": "cuda", "capture": True, "implementation": "fused"}
+    for method in (*WITH_STATE, *WITHOUT):
+        with pytest.raises(InputError, match=f"method {method} changes its steps .* leave --capture out"):
+            prune(dense, tmp_path / "run", method, **more)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("method", "budget"), [("lq", "volume=0.6"), ("random", "params=0.4")])

@@ -1,6 +1,7 @@
 """Law: a recipe is the published numbers, scaled in proportion where asked; what is given by hand wins; the run says so."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from nets.commands.train import summary
 from nets.gauge import Gauge
 from nets.groups import channel_groups
 from nets.limits import select
+from nets.methods.growing_penalty import scaled_growth
+from nets.methods.phase_plan import PhasePlan
 from nets.networks import build
 from nets.recipes import ALL, describe_recipe, scaled
 from nets.settings import as_json, new_settings, same_settings
@@ -80,17 +83,28 @@ def test_the_rates_fall_at_the_published_epochs():
     for epoch in range(500):
         falls = sum(epoch >= at for at in (100, 250, 350, 400, 450))
         assert rate(spr, epoch) == pytest.approx(0.1 * 0.1**falls, rel=1e-9)
-    for epoch in range(305 + 120):
-        after = epoch - 305
+    for epoch in range(341 + 120):
+        after = epoch - 341
         assert rate(greg, epoch) == pytest.approx(1e-3 if after < 0 else 1e-2 * 0.1 ** ((after >= 60) + (after >= 90)))
     for epoch in range(320):
         assert rate(chipnet, epoch) == pytest.approx(1e-3 if epoch < 20 else 0.05 * 0.5 ** ((epoch - 20) // 30))
 
 
+def test_greg_grows_at_the_published_increments():
+    """10 steps apart, 1e-5 and then 1e-4 more: to the one epoch that a phase must be whole."""
+    found, model = settings_of(ALL[1]), torch.nn.Conv2d(1, 1, 1)
+    schedule = found.rates(found.lr, "regularise")
+    plan = PhasePlan(model, None, found.epochs, math.ceil(45_000 / found.batch_size), schedule, None, dict)
+    growth = scaled_growth(plan, found.momentum, picks=True)
+    assert (growth.every, growth.ceiling, growth.pick_ceiling) == (10, 1.0, 1e-2)
+    assert growth.pick_step == pytest.approx(1e-5, rel=2e-3)
+    assert growth.step == pytest.approx(1e-4, rel=0.011)  # as many updates as from 0 to 1, here from 1e-2
+
+
 def test_greg_lasts_as_long_as_its_penalties_grow_and_are_held():
     picking, growing, holding = 10 * 1e-2 / 1e-5, 10 * (1 - 1e-2) / 1e-4, 10_000
-    steps = 50_000 / 128
-    assert (picking + growing + holding) / steps <= ALL[1].epochs < (picking + growing + holding) / steps + 1
+    steps = math.ceil(45_000 / 128)  # 5,000 of the training images are kept for validation
+    assert (picking + growing + holding) / steps <= ALL[1].epochs < (picking + growing + holding) / steps + 3
     assert 1 / 2.56 < float(ALL[1].budget.partition("=")[2]) <= 1 / 2.55
 
 
