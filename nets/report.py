@@ -94,10 +94,17 @@ def _content(
             for name, value in config.items()
             if name not in HIDDEN and value is not None
         ],
+        "errors": _errors(result.get("findings") or {}),
         "machine": _machine(result.get("environment") or config.get("environment") or {}),
         "seconds": [(name, value) for name, value in (result.get("seconds") or {}).items()],
         "commands": _commands(folder, config),
     }
+
+
+def _errors(findings: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """What lq says of its two forms: how far an output can move, and how far it does."""
+    named = {"filters": "whole filters, as in this network", "neurons": "as many single weights, neuron by neuron"}
+    return [(words, findings[form]) for form, words in named.items() if form in findings]
 
 
 def _read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -125,13 +132,18 @@ def _commands(folder: Path, config: Mapping[str, Any]) -> list[str]:
         start += f" --weights {_quoted(dense)}" if weights else f" {_quoted(dense)}"
     elif dense is not None:
         start += f" --dense {_quoted(dense)}"
-    options = " ".join(f"--{name.replace('_', '-')} {_quoted(value)}" for name, value in flags.items())
+    options = " ".join(_flag(name, value) for name, value in flags.items() if value is not False)
     name = _quoted(folder.name)
     return [
         f"{start} {options} --out NEW_{name}",
         f"perspective verify --json > {name}/bound_chain.json",
         f"perspective report {name}",
     ]
+
+
+def _flag(name: str, value: Any) -> str:
+    words = "--" + name.replace("_", "-")
+    return words if value is True else f"{words} {_quoted(value)}"
 
 
 def _quoted(value: Any) -> str:

@@ -3,14 +3,19 @@
 import base64
 import json
 import re
+import shlex
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
+from typer.testing import CliRunner
 
+import nets.commands.train as commands
 from nets.report import write_report
 from nets.reports.curves import bind_spr, chain_picture, penalty_picture, prox_picture
+from nets.settings import as_json, new_settings
 from perspective.errors import InputError
 
 CONFIG = {
@@ -109,6 +114,57 @@ def test_the_figures_are_there_and_nothing_comes_from_outside(tmp_path):
         assert not re.search(r'(?:xlink:href|src|href)="https?:', svg)
     assert not re.search(r"\bnan\b|\binf\b|None|undefined", page.text, flags=re.I)
     assert sorted(p.name for p in run.iterdir() if p.name.startswith(".")) == []
+
+
+REPEATED = [
+    ("train", {"net": "resnet20", "data": "digits", "method": "none", "epochs": 2}),
+    ("train", {"net": "resnet20", "data": "digits", "method": "spr", "coupled": True, "budget": "macs=0.5", "seed": 3}),
+    ("train", {"recipe": "spr-cifar", "scale_epochs": 0.1, "data_dir": "/a folder/x"}),
+    ("prune", {"net": "resnet20", "data": "digits", "method": "lq", "budget": "macs=0.5", "dense": "/w.th", "exclude": "c1"}),
+    ("prune", {"net": "resnet20", "data": "digits", "method": "spr", "strength": 2.0, "dense": "/runs/d", "tensorboard": True}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("command", "given"), REPEATED)
+def test_the_command_on_the_page_asks_for_the_same_run(tmp_path, monkeypatch, command, given):
+    given = {"recipe": None, **given}
+    wanted = as_json(new_settings(command, {name: value for name, value in given.items() if value is not None}))
+    run = write_run(tmp_path / "run", config={**wanted, "environment": {}}, metrics=None, chain=None)
+    text = re.search(rf"perspective {command} --?[^\n]*|perspective {command} /[^\n]*", Page(write_report(run)).text)[0]
+    found = []
+    monkeypatch.setattr(commands, "read_json", lambda path: {})  # of a dense run's shape: all of it is on the page
+    monkeypatch.setattr(commands, "_run", lambda *arguments: found.append(arguments))
+    app = typer.Typer()
+    app.command()(getattr(commands, command))
+    outcome = CliRunner().invoke(app, shlex.split(text)[2:])
+    assert outcome.exit_code == 0, outcome.output
+    _, said, defaults, out, resume, _ = found[0]
+    plain = {
+        name: str(value) if isinstance(value, Path) else value for name, value in said.items() if value is not None
+    }
+    assert as_json(new_settings(command, {**defaults, **plain})) == wanted
+    assert (str(out), resume) == ("NEW_run", False)
+
+
+@pytest.mark.parametrize("bounded", [True, False])
+def test_the_bound_stands_beside_the_measured_error(tmp_path, bounded):
+    form = {"pruned_weights": 1234, "measured": 0.51, "bound": 6.7e11 if bounded else None, "why": "a sentence"}
+    result = {
+        **RESULT,
+        "method": "lq",
+        "findings": {"eta": 0.2, "filters": form, "neurons": {**form, "measured": 0.02}},
+    }
+    page = Page(write_report(write_run(tmp_path / "run", result=result)))
+    assert page.open == []
+    for words in (
+        "How far an answer can move",
+        "1,234",
+        "0.51",
+        "0.02",
+        "6.7 × 10¹¹" if bounded else "none: a sentence",
+    ):
+        assert words in page.text
+    assert "How far an answer can move" not in Page(write_report(write_run(tmp_path / "other"))).text
 
 
 def test_names_from_files_are_text_not_markup(tmp_path):
