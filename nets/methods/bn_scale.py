@@ -82,6 +82,7 @@ class BNScale(Method):
 
     name: ClassVar[str] = "bn-scale"
     regularises: ClassVar[bool] = True
+    weighs: ClassVar[bool] = True
     allocation: ClassVar[Literal["even", "price"]] = "price"
 
     def refuse_unfit(self, model: nn.Module, groups: ChannelGroups, gauge: Gauge | None) -> None:

@@ -18,6 +18,7 @@ class Method(ABC):
     """Abstract. `name` is what --method takes; the other class variables say what a run may expect of it.
 
     regularises   is there a phase of training under it before removal?
+    weighs        is its penalty multiplied by --strength?
     follows       its optimizer is a `Proximal`, whose prices may follow a budget epoch by epoch
     makes_zeros   does it leave channels at zero by itself? The others need a budget, which takes the lowest scores
     allocation    how its scores compare between layers unless the run says: "even" (ranks in each layer) or "price" (as they are)
@@ -27,6 +28,7 @@ class Method(ABC):
     name: ClassVar[str]
     regularises: ClassVar[bool]
     prunes: ClassVar[bool] = True
+    weighs: ClassVar[bool] = False
     follows: ClassVar[bool] = False
     makes_zeros: ClassVar[bool] = False
     allocation: ClassVar[Literal["even", "price"]] = "even"

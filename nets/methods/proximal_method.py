@@ -25,6 +25,7 @@ class ProximalMethod(Method):
     implementation: Implementation = "flat"
 
     regularises: ClassVar[bool] = True
+    weighs: ClassVar[bool] = True
     follows: ClassVar[bool] = True
     makes_zeros: ClassVar[bool] = True
 

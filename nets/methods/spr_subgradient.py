@@ -72,6 +72,7 @@ class SPRSubgradient(Method):
     m_scale: float
     name: ClassVar[str] = "spr-subgradient"
     regularises: ClassVar[bool] = True
+    weighs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         SPR(self.alpha, self.m_scale)  # refuses what spr refuses

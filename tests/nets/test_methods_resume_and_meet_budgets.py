@@ -102,6 +102,14 @@ def test_the_others_meet_theirs_and_a_resumed_one_does_not_choose_again(method, 
     assert again["strength"] == result["strength"]
 
 
+@pytest.mark.parametrize("more", [{"strength": 0.5}, {"growth": "linear"}, {"growth": "budget"}])
+def test_a_strength_that_would_do_nothing_is_refused(more, dense, tmp_path):
+    for method in ("magnitude", "random", "lq", "layerwise", "sap", "greg1", "greg2", "chipnet"):
+        with pytest.raises(InputError, match=f"method {method} has no penalty .* leave --{next(iter(more))} out"):
+            prune(dense, tmp_path / "run", method, **more)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_method_that_changes_its_steps_is_not_captured(dense, tmp_path):
     more = {"device": "cuda", "capture": True, "implementation": "fused"}
     for method in (*WITH_STATE, *WITHOUT):
