@@ -229,10 +229,14 @@ def _refuse_contradictions(settings: Settings, method: Method) -> None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )
-    if not method.weighs and settings.recipe is None:  # a paper's recipe may be tried with another method
+    if (
+        method.prunes and not method.weighs and settings.recipe is None
+    ):  # a paper's recipe may be tried with another method
         for name in ("strength", "growth"):
             if getattr(settings, name) is not None:
-                raise InputError(f"method {method.name} has no penalty that a strength multiplies; leave {flag(name)} out")
+                raise InputError(
+                    f"method {method.name} has no penalty that a strength multiplies; leave {flag(name)} out"
+                )
     if settings.capture and method.regularises and not method.follows:
         raise InputError(
             f"method {method.name} changes its steps as they go, which a captured graph would not see; leave --capture out"
