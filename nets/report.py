@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from nets.settings import as_words
 from nets.training.run_folder import read_json
 from perspective.errors import InputError
 
@@ -129,27 +131,16 @@ def _commands(folder: Path, config: Mapping[str, Any]) -> list[str]:
     dense = flags.pop("dense", None)
     if dense is not None and config.get("command") == "prune":
         weights = str(dense).endswith((".safetensors", ".th", ".pt", ".pth"))
-        start += f" --weights {_quoted(dense)}" if weights else f" {_quoted(dense)}"
+        start += f" --weights {shlex.quote(str(dense))}" if weights else f" {shlex.quote(str(dense))}"
     elif dense is not None:
-        start += f" --dense {_quoted(dense)}"
-    options = " ".join(_flag(name, value) for name, value in flags.items() if value is not False)
-    name = _quoted(folder.name)
+        start += f" --dense {shlex.quote(str(dense))}"
+    options = shlex.join(word for name, value in flags.items() for word in as_words(name, value))
+    name = shlex.quote(folder.name)
     return [
         f"{start} {options} --out NEW_{name}",
         f"perspective verify --json > {name}/bound_chain.json",
         f"perspective report {name}",
     ]
-
-
-def _flag(name: str, value: Any) -> str:
-    words = "--" + name.replace("_", "-")
-    return words if value is True else f"{words} {_quoted(value)}"
-
-
-def _quoted(value: Any) -> str:
-    import shlex
-
-    return shlex.quote(str(value))
 
 
 def _machine(environment: Mapping[str, Any]) -> list[tuple[str, str]]:

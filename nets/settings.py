@@ -289,3 +289,10 @@ def as_json(settings: Settings) -> dict[str, Any]:
 def flag(name: str) -> str:
     """How a setting is written on the command line."""
     return "the command" if name == "command" else "--" + name.replace("_", "-")
+
+
+def as_words(name: str, value: Any) -> list[str]:
+    """The setting on the command line; a flag without a value stands for True, and False is not said."""
+    if value is False:
+        return []
+    return [flag(name)] if value is True else [flag(name), str(value)]

@@ -229,9 +229,8 @@ def _refuse_contradictions(settings: Settings, method: Method) -> None:
         raise InputError(
             f"method {settings.method} makes no zeros by itself; add --budget, for example --budget macs=0.5"
         )
-    if (
-        method.prunes and not method.weighs and settings.recipe is None
-    ):  # a paper's recipe may be tried with another method
+    # a paper's recipe may be tried with another method
+    if method.prunes and not method.weighs and settings.recipe is None:
         for name in ("strength", "growth"):
             if getattr(settings, name) is not None:
                 raise InputError(

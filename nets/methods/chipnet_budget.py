@@ -48,8 +48,7 @@ def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tu
     InputError where a layer of the groups is none."""
     device = next(model.parameters()).device
     graph = build_graph(copy.deepcopy(model).eval(), (example[:1].to(device),))
-    gated = {layer.name for layer in groups.layers}
-    every = ChannelGroups((*groups.layers, *(x for x in channel_groups(model, example).layers if x.name not in gated)))
+    gated, every = {layer.name for layer in groups.layers}, channel_groups(model, example)
     norms = {layer.bn: layer.name for layer in every.layers}
     counted = []
     for layer in every.layers:
@@ -74,9 +73,8 @@ def count_layers(model: nn.Module, groups: ChannelGroups, example: Tensor) -> tu
 def spent(kind: str, layers: tuple[Counted, ...], s: Mapping[str, Tensor]) -> Tensor:
     """V of the gates s in [0, 1], by layer; a layer without any is whole. Can be differentiated; 1 where all are 1."""
     like = next(iter(s.values()), torch.ones(()))
-    full = {x.name: like.new_ones(x.channels) for x in layers} | {
-        name: torch.ones_like(gates) for name, gates in s.items()
-    }
+    full = {x.name: like.new_ones(x.channels) for x in layers}
+    full |= {name: torch.ones_like(gates) for name, gates in s.items()}  # behind a layer that is not counted here
     return _count(kind, layers, full | dict(s)) / _count(kind, layers, full)
 
 

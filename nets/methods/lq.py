@@ -106,10 +106,8 @@ class LQ(Method):
     def _errors(self, dense: nn.Module, masked: nn.Module, example: Tensor) -> dict[str, Any]:
         dead, whole = _zeros(dense), _weights(dense)
         gone = _zeros(masked) - dead
-        bars = (
-            torch.cat([tolerances(row, self.q) for rows in whole for row in rows]).sort().values
-        )  # those of zeros first
-        eta = float(bars[dead + gone - 1]) if gone else 0.0
+        bars = torch.cat([tolerances(row, self.q) for rows in whole for row in rows]).sort().values
+        eta = float(bars[dead + gone - 1]) if gone else 0.0  # the bars of zeros come first
         eta = min(eta, float(bars[torch.isfinite(bars)][-1]))
         neurons, lost = prune_neurons(dense, eta, self.q)
         return {

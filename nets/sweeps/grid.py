@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 from nets.options import OPTIONS
-from nets.settings import flag
+from nets.settings import as_words, flag
 from perspective.errors import InputError
 
 Command = Literal["train", "prune"]
@@ -41,9 +41,8 @@ class Cell:
         """The command line of this cell after `perspective`; source: how `dense` is said there."""
         words = [self.command, *(source if self.source is None else self.source)]
         for name, value in self.settings.items():
-            if name == "dense" or value is False:
-                continue
-            words += [flag(name)] if value is True else [flag(name), str(value)]
+            if name != "dense":
+                words += as_words(name, value)
         return [*words, "--out", str(folder), *(["--resume"] if resume else [])]
 
 
