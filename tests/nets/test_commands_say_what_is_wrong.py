@@ -3,26 +3,16 @@
 import json
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from called_commands import called
 
 from nets.commands import train as commands
 from nets.saving import load
 from nets.training.progress import EpochBars
 from perspective import CheckFailed, InputError
 
-app = typer.Typer()
-for command in (commands.train, commands.prune, commands.report):
-    app.command()(command)
+run = called(commands.train, commands.prune, commands.report)
 
 SMALL = ["--width", "4", "--epochs", "1", "--finetune-epochs", "1", "--batch-size", "128"]
-
-
-def run(*arguments):
-    outcome = CliRunner().invoke(app, [str(a) for a in arguments])
-    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    return outcome
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import typer
+from called_commands import called
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from nets.commands.compare import compare
 from nets.reports.compare import compare_runs, pareto_front
@@ -205,13 +204,7 @@ def test_the_page_and_the_json_agree_and_nothing_comes_from_outside(tmp_path):
     assert write_comparison(compare_runs(runs), page.parent).read_bytes() == before
 
 
-def invoke(*arguments):
-    app = typer.Typer()
-    app.command()(compare)
-    outcome = CliRunner().invoke(app, [str(a) for a in arguments])
-    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    return outcome
+invoke = called(compare)
 
 
 def test_the_command_prints_one_json_object_and_writes_only_where_it_is_told(tmp_path, monkeypatch):

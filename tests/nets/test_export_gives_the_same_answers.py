@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
+from called_commands import called
 from torch import nn
-from typer.testing import CliRunner
 from zeroed_networks import disturb, zero_filters
 
 from nets import export
@@ -198,13 +197,7 @@ def test_what_cannot_be_exported_is_refused(tmp_path, model, images, sentence):
     assert list(tmp_path.iterdir()) == []
 
 
-def invoke(*arguments):
-    app = typer.Typer()
-    app.command()(export_command.export)
-    outcome = CliRunner().invoke(app, [str(a) for a in arguments])
-    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    return outcome
+invoke = called(export_command.export)
 
 
 @pytest.fixture(scope="module")

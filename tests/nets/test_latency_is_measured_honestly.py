@@ -6,9 +6,8 @@ from statistics import median
 
 import pytest
 import torch
-import typer
+from called_commands import called
 from torch import nn
-from typer.testing import CliRunner
 
 import nets.latency
 from nets.commands.latency import latency as command
@@ -122,13 +121,7 @@ def test_what_cannot_be_timed_is_refused(monkeypatch, inputs, counts, sentence):
         latency(Slow(Clock(monkeypatch), "a", [0.0] * 99), inputs, **counts)
 
 
-def invoke(*arguments):
-    app = typer.Typer()
-    app.command()(command)
-    outcome = CliRunner().invoke(app, [str(a) for a in arguments])
-    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    return outcome
+invoke = called(command)
 
 
 @pytest.fixture

@@ -13,9 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import typer
+from called_commands import called
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
 from nets.certification import certify as certification
 from nets.certification.progress import LayerBars
@@ -25,18 +24,10 @@ from nets.commands.certify import certify
 from nets.resnet import resnet20
 from perspective import CheckFailed, InputError
 
-app = typer.Typer()
-app.command()(certify)
+run = called(certify)
 
 TWO = "layer1.0.conv2,layer1.2.conv2"
 SMALL = ("--net", "resnet20", "--data", "digits", "--width", "4", "--images", "200", "--positions", "5")
-
-
-def run(*arguments):
-    outcome = CliRunner().invoke(app, [str(a) for a in arguments])
-    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
-    return outcome
 
 
 @pytest.fixture(scope="module")

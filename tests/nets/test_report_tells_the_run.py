@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
-from typer.testing import CliRunner
+from called_commands import called
 
 import nets.commands.train as commands
 from nets.report import write_report
@@ -134,9 +133,7 @@ def test_the_command_on_the_page_asks_for_the_same_run(tmp_path, monkeypatch, co
     found = []
     monkeypatch.setattr(commands, "read_json", lambda path: {})  # of a dense run's shape: all of it is on the page
     monkeypatch.setattr(commands, "_run", lambda *arguments: found.append(arguments))
-    app = typer.Typer()
-    app.command()(getattr(commands, command))
-    outcome = CliRunner().invoke(app, shlex.split(text)[2:])
+    outcome = called(getattr(commands, command))(*shlex.split(text)[2:])
     assert outcome.exit_code == 0, outcome.output
     _, said, defaults, out, resume, _ = found[0]
     plain = {

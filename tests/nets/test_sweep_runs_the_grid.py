@@ -9,11 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import typer
+from called_commands import called
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from several_processes import ROOT, environment
-from typer.testing import CliRunner
 
 from nets.commands.sweep import sweep
 from nets.saving import load
@@ -69,10 +68,7 @@ def test_commas_of_patterns_are_no_axis():
     ]
 
 
-def call(*arguments):
-    app = typer.Typer(add_completion=False)
-    app.command()(sweep)
-    return CliRunner().invoke(app, [str(a) for a in arguments])
+call = called(sweep, raises=False)
 
 
 @pytest.mark.parametrize(
