@@ -7,7 +7,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from nets.groups import ChannelGroups
-from nets.methods.growing_penalty import Growing, chosen_first, filter_scores, scaled_growth
+from nets.methods.growing_penalty import Growing, chosen_first, filter_scores
+from nets.methods.growing_schedule import scaled_growth
 from nets.methods.method import Method
 from nets.methods.phase_plan import PhasePlan
 from nets.methods.stepping import momentum_of

@@ -2,15 +2,12 @@
 network.
 
 Source: Yang, Wang, Ding, Yang, arXiv 2206.05604; only the abstract was at hand: the lq norm, 0 < q < 1, measures
-compressibility, and each neuron's own pruning follows from it. The bound used is Stechkin's, derived here, not the paper's:
-keeping the m largest of w,
-
-    ||w - w_m||_2 <= ||w||_q m^(1/2 - 1/q),    so a tolerance eta, ||w - w_m||_2 <= eta ||w||_2, is met by
-    m(eta) = ceil((||w||_q / (eta ||w||_2))^(2q / (2 - q))),    at most all of w
+compressibility, and each neuron's own pruning follows from it. The bound used is Stechkin's, not the paper's: with m(eta) of
+`nets.methods.lq_tails`, the m largest entries of w leave at most eta ||w||_2 behind.
 
 Structured form (what the budget prunes): w are the norms of a layer's channels, and m(eta) of them stay; eta is common to all
-layers. Entry j + 1 of the descending w stays as long as eta < (||w||_q / ||w||_2) j^(-(2 - q) / (2q)): that is its score, and
-lowering the bar of scores until the budget is met is the search for eta. The largest channel of a layer always stays.
+layers. The largest eta at which a channel stays is its score, and lowering the bar of scores until the budget is met is the
+search for eta. The largest channel of a layer always stays.
 Unstructured form: `prune_neurons`, w are the weights of one neuron (filter). In result.json under findings stands, for both
 forms and equally many weights pruned, how far an output can move at most on a few validation images (`nets.flow.error_bound`)
 beside how far it does, before any fine-tuning. The bound multiplies over the layers: it is rigorous, and large for deep
@@ -28,31 +25,11 @@ from torch import Tensor, nn
 
 from nets.flow.error_bound import bound_outputs
 from nets.groups import ChannelGroups
+from nets.methods.lq_tails import kept_count, tail_bound, tolerances
 from nets.methods.method import Method, Network
 from perspective.errors import InputError
 
 IMAGES = 8  # the bound is found on
-
-
-def kept_count(w: Tensor, eta: float, q: float) -> int:
-    """m(eta), 1 <= m <= the number of entries of w."""
-    return max(1, int((tolerances(w, q) > eta * (1 + 1e-12)).sum()))
-
-
-def tail_bound(w: Tensor, m: int, q: float) -> float:
-    """Stechkin's bound on the Euclidean norm of what is left of w without its m largest entries; 0 where none is left."""
-    return 0.0 if m >= w.numel() else _norm(w, q) * m ** (0.5 - 1 / q)
-
-
-def tolerances(w: Tensor, q: float) -> Tensor:
-    """For each entry of w (float64) the largest tolerance at which it still stays; infinity for the largest, 0 for zeros."""
-    sizes = w.detach().double().abs().flatten()
-    length = float(sizes.norm())
-    if length == 0:
-        return torch.zeros_like(sizes)
-    ranks = torch.empty_like(sizes)
-    ranks[torch.argsort(sizes, descending=True, stable=True)] = torch.arange(len(sizes)).to(sizes)
-    return torch.where(sizes > 0, _norm(sizes, q) / length * ranks ** (-(2 - q) / (2 * q)), 0.0)
 
 
 def prune_neurons(model: nn.Module, eta: float, q: float) -> tuple[nn.Module, dict[str, Tensor]]:
@@ -138,10 +115,3 @@ def _weights(model: nn.Module) -> list[Tensor]:
 
 def _zeros(model: nn.Module) -> int:
     return sum(int((rows == 0).sum()) for rows in _weights(model))
-
-
-def _norm(w: Tensor, q: float) -> float:
-    """||w||_q in float64, scaled so that no power overflows."""
-    sizes = w.detach().double().abs().flatten()
-    largest = float(sizes.max())
-    return 0.0 if largest == 0 else largest * math.pow(float((sizes / largest).pow(q).sum()), 1 / q)

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from nets.groups import channel_groups
-from nets.methods.growing_penalty import Growing, Growth, chosen_first, scaled_growth
+from nets.methods.growing_penalty import Growing, chosen_first
+from nets.methods.growing_schedule import Growth, scaled_growth
 from nets.methods.phase_plan import PhasePlan
 from nets.training.schedule import Schedule
 

@@ -11,8 +11,9 @@ from torch import nn
 
 from nets.flow.error_bound import bound_outputs
 from nets.groups import channel_groups
-from nets.methods import lq
-from nets.methods.lq import LQ, kept_count, prune_neurons, tail_bound, tolerances
+from nets.methods import lq_tails
+from nets.methods.lq import LQ, prune_neurons
+from nets.methods.lq_tails import kept_count, tail_bound, tolerances
 from nets.resnet import resnet20
 from perspective import InputError
 
@@ -68,7 +69,7 @@ def test_geometric_decays_achieve_their_tolerance(rho, q):
 
 @pytest.mark.parametrize("wrong", [lambda w, q: w.norm(q) * 0.2, lambda w, q: w.norm(2) * 0.5])
 def test_a_wrong_norm_is_caught(wrong, monkeypatch):
-    monkeypatch.setattr(lq, "_norm", lambda w, q: float(wrong(w, q)))
+    monkeypatch.setattr(lq_tails, "_norm", lambda w, q: float(wrong(w, q)))
     with pytest.raises(AssertionError):
         test_geometric_decays_achieve_their_tolerance(0.9, 0.5)
 

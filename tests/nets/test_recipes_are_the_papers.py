@@ -13,7 +13,7 @@ from nets.commands.train import summary
 from nets.gauge import Gauge
 from nets.groups import channel_groups
 from nets.limits import select
-from nets.methods.growing_penalty import scaled_growth
+from nets.methods.growing_schedule import scaled_growth
 from nets.methods.phase_plan import PhasePlan
 from nets.networks import build
 from nets.recipes import ALL, describe_recipe, scaled
