@@ -1,23 +1,15 @@
 """Training on an image folder runs to the end, and gives the same bits with and without workers, torch's own state aside."""
 
-import numpy as np
 import torch
-from PIL import Image
 from safetensors.torch import load_file
+from small_image_folder import write_image_folder
 
 from nets.settings import new_settings
 from nets.train import train
 
 
 def test_one_epoch_is_the_same_for_any_number_of_workers(tmp_path):
-    generator = np.random.default_rng(0)
-    for split, count in (("train", 12), ("val", 3)):
-        for colour, name in enumerate(("blue", "green", "red")):
-            (tmp_path / split / name).mkdir(parents=True)
-            for index in range(count):
-                pixels = generator.integers(0, 100, (24, 24, 3), dtype=np.uint8)
-                pixels[..., 2 - colour] += 150
-                Image.fromarray(pixels).save(tmp_path / split / name / f"{index}.png")
+    write_image_folder(tmp_path)
     given = {"net": "mobilenet_v3_small", "data": "imagefolder", "data_dir": str(tmp_path), "image_size": 32}
     given |= {"method": "none", "epochs": 1, "batch_size": 16}
     weights = []

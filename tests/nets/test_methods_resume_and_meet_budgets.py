@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from small_image_folder import write_image_folder
 
 import nets.training.regularise
 import nets.training.result
@@ -159,6 +160,21 @@ def test_masks_of_one_run_give_the_same_shape_in_another(dense, tmp_path):
     second = train(new_settings("prune", given), tmp_path / "second")
     assert second["layers"] == first["layers"]
     assert second["pruned"]["macs"] == first["pruned"]["macs"]
+
+
+def test_masks_of_grey_digits_prune_a_network_of_three_classes_of_colour_images(dense, tmp_path):
+    first = prune(dense, tmp_path / "first", "chipnet")
+    write_image_folder(tmp_path / "images")
+    given = {**NET, "data": "imagefolder", "data_dir": str(tmp_path / "images"), "image_size": 32, "batch_size": 18}
+    train(new_settings("train", {**given, "method": "none", "epochs": 1}), tmp_path / "other")
+    transferred = {"dense": str(tmp_path / "other"), "method": "masks", "masks": str(tmp_path / "first" / "masks.json")}
+    second = train(new_settings("prune", {**given, **transferred, "finetune_epochs": 1}), tmp_path / "second")
+    assert second["layers"] == first["layers"]
+    assert (tmp_path / "second" / "masks.json").read_text() == (tmp_path / "first" / "masks.json").read_text()
+    classes = [
+        load(tmp_path / run / "model")(torch.zeros(1, k, 32, 32)).shape[1] for run, k in (("first", 1), ("second", 3))
+    ]
+    assert classes == [10, 3]
 
 
 def test_a_method_that_makes_no_zeros_asks_for_a_budget(dense, tmp_path):
