@@ -6,11 +6,12 @@ COMPARISON is the folder of such a comparison; FOLDER gets a run for each of its
 networks, to the same budget, trained for the same number of epochs by the same loop, and a page with all runs of both. A run
 that is finished is not repeated; one that was interrupted begins again.
 
-The pruner: GroupNormPruner with GroupMagnitudeImportance(p=2), ranked over the whole network, in 400 small steps until the budget
-is met, no layer below the comparison's floor: as in Torch-Pruning's own scripts. --sparse: first E epochs under its regulariser
-(reg 1e-4, alpha 16, its defaults), then F after removal; without it, all E + F after removal. Only the first convolution of each
-block of a CIFAR ResNet loses channels: its graph does not know what an option-A shortcut does to the other ones' indices.
-Its choice of channels is taken over and removed by `remove_channels`; the outputs of both small networks must agree.
+The pruner: GroupNormPruner with GroupMagnitudeImportance(p=2), ranked over the whole network, in 400 small steps until the
+budget is met, no layer below the comparison's floor: as in Torch-Pruning's own scripts. --sparse: first E epochs under its
+regulariser (reg 1e-4, alpha 16, its defaults), then F after removal; without it, all E + F after removal; at the comparison's
+rates, as any of its methods without flags of its own. Only the first convolution of each block of a CIFAR ResNet loses
+channels: its graph does not know what an option-A shortcut does to the other ones' indices. Its choice of channels is taken
+over and removed by `remove_channels`; the outputs of both small networks must agree.
 """
 
 import argparse
@@ -38,8 +39,10 @@ from nets.settings import RECIPES, Settings, as_json, new_settings
 from nets.training.dense import load_dense, on_cpu, placed
 from nets.training.phase import Run, train_phase
 from nets.training.progress import EpochBars
+from nets.training.regularise import teacher_of
 from nets.training.result import finish
 from nets.training.run_folder import describe_environment, prepare_folder, read_json, write_json
+from nets.training.statistics import reestimate_statistics
 from perspective.errors import CheckFailed, InputError
 
 STEPS = 400
@@ -136,16 +139,27 @@ def run_cell(settings: Settings, out: Path, sparse: bool) -> dict[str, Any]:
             optimizer = run.optimizer(model, settings.lr)
             optimizer.register_step_pre_hook(lambda *_: pruner.regularize(model))
             groups = channel_groups(model, example)
-            train_phase(run, "regularise", model, optimizer, groups, settings.epochs, settings.lr)
+            teacher = teacher_of(run, dense)
+            train_phase(run, "regularise", model, optimizer, groups, settings.epochs, settings.lr, teacher=teacher)
         assert settings.budget_asked is not None
         plain, _ = on_cpu(model, channel_groups(model, example))
         smaller, run.facts["difference"] = prune_by_reference(
             plain.eval(), example.cpu(), settings.budget_asked, settings.floor
         )
         smaller = placed(smaller, settings, device)
-        optimizer = run.optimizer(smaller, settings.finetune_lr, "finetune")
-        groups = channel_groups(smaller, example)
-        train_phase(run, "finetune", smaller, optimizer, groups, settings.finetune_epochs, settings.finetune_lr)
+        reestimate_statistics(smaller, run)
+        lr = settings.lr if settings.continues else settings.finetune_lr
+        train_phase(
+            run,
+            "finetune",
+            smaller,
+            run.optimizer(smaller, lr, "finetune"),
+            channel_groups(smaller, example),
+            settings.finetune_epochs,
+            lr,
+            behind=settings.epochs if sparse else 0,
+            teacher=teacher_of(run, dense),
+        )
         return finish(run, dense, smaller)
 
 

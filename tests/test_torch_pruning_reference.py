@@ -74,6 +74,32 @@ def test_a_run_of_the_reference_keeps_to_the_comparisons_protocol(tmp_path):
     assert result["equality"]["max_abs_logit_difference"] <= 1e-4
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_the_reference_trains_at_the_rates_of_a_compared_method(tmp_path, sparse):
+    """One schedule over both phases: the rates of the phase after removal go on where a method's own would."""
+    from nets.settings import new_settings
+    from nets.train import train
+
+    shared = {"net": "resnet20", "data": "digits", "width": 3, "batch_size": 512, "lr": 0.05}
+    shared["finetune_schedule"] = "continue"
+    train(new_settings("train", {**shared, "method": "none", "epochs": 1}), tmp_path / "dense")
+    common = {"dense": str(tmp_path / "dense"), "budget": "macs=0.5", "seed": 0}
+    protocol = {"epochs": 1, "finetune_epochs": 2, "total_epochs": 3, "shared": shared}
+    content = {"protocol": protocol, "cells": [{"settings": common}]}
+    (tmp_path / "compare.json").write_text(json.dumps(content))
+    ((name, settings),) = lay_out(tmp_path, sparse).items()
+    run_cell(settings, tmp_path / name, sparse)
+    method = {"method": "group-lasso" if sparse else "magnitude"}
+    theirs = {**shared, **common, **method, "epochs": 1, "finetune_epochs": settings.finetune_epochs}
+    train(new_settings("prune", theirs), tmp_path / "method")
+    rates = [
+        [json.loads(line)["lr"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in (name, "method")
+    ]
+    assert len(rates[0]) == 3
+    assert rates[0] == rates[1]
+
+
 def test_what_is_no_comparison_is_refused(tmp_path):
     (tmp_path / "compare.json").write_text("{}")
     with pytest.raises(InputError, match="no comparison of methods"):
