@@ -25,7 +25,6 @@ import torch
 from torch import Tensor, nn
 
 from nets.budget import Gauge, zero_channels
-from nets.data import load_data
 from nets.flow.difference import largest_difference
 from nets.gauge import Budget
 from nets.groups import channel_groups
@@ -36,7 +35,7 @@ from nets.reports.compare_report import write_comparison
 from nets.reports.means_table import Asked, means_table
 from nets.resnet import BasicBlock
 from nets.settings import RECIPES, Settings, as_json, new_settings
-from nets.training.dense import load_dense, on_cpu, placed
+from nets.training.dense import load_dense, load_images, on_cpu, placed
 from nets.training.phase import Run, train_phase
 from nets.training.progress import EpochBars
 from nets.training.regularise import teacher_of
@@ -126,8 +125,7 @@ def run_cell(settings: Settings, out: Path, sparse: bool) -> dict[str, Any]:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     device = torch.device(settings.device)
-    folder = None if settings.data_dir is None else Path(settings.data_dir)
-    data = load_data(settings.data, folder, settings.image_size, settings.cutout, settings.workers).to(device)
+    data = load_images(settings).to(device)
     prepare_folder(out)
     write_json(out / "config.json", {**as_json(settings), "environment": describe_environment(device)})
     with EpochBars() as bars:

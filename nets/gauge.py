@@ -31,7 +31,10 @@ def parse_budget(text: str) -> Budget:
     except ValueError:
         share = math.nan
     if kind not in KINDS or not 0 < share < 1:
-        raise InputError(f"--budget {text!r} is not KIND=SHARE with KIND one of {', '.join(KINDS)} and 0 < SHARE < 1")
+        raise InputError(
+            f"--budget {text!r} is not KIND=SHARE with KIND one of {', '.join(KINDS)} and 0 < SHARE < 1; "
+            f"half is {kind if kind in KINDS else 'macs'}=0.5"
+        )
     return Budget(kind, share)
 
 

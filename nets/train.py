@@ -21,8 +21,6 @@ from nets.budget import (
     zero_channels,
 )
 from nets.checkpoint import read_checkpoint
-from nets.data import load_data
-from nets.datasets.images import Images
 from nets.groups import channel_groups
 from nets.limits import select
 from nets.measure import measure
@@ -32,7 +30,7 @@ from nets.methods.method import Network
 from nets.removal import is_rounding, remove_channels
 from nets.saving import describe, rebuild
 from nets.settings import RECIPES, Settings, as_json, flag
-from nets.training.dense import dense_network, fresh_network, load_dense, on_cpu, placed
+from nets.training.dense import dense_network, fresh_network, load_dense, load_images, on_cpu, placed
 from nets.training.phase import MakeOptimizer, Run, train_phase
 from nets.training.progress import EpochBars
 from nets.training.ranks import Ranks, joined_ranks
@@ -71,7 +69,7 @@ def train(
         _deterministic(settings, out if resume else None, ranks) as device,
         EpochBars(ranks.is_main) as bars,
     ):
-        data = _data(settings).to(device)
+        data = load_images(settings).to(device)
         source = None
         if settings.dense is not None and not (out / "dense").is_dir():
             source = load_dense(Path(settings.dense), settings, data)
@@ -130,11 +128,6 @@ def train(
 def _boxes(prepared: Mapping[str, Any]) -> dict[str, float]:
     """M by layer, of the methods that have a box (group lasso has none)."""
     return {name: r.bound for name, r in prepared.items() if r.bound is not None}
-
-
-def _data(settings: Settings) -> Images:
-    folder = None if settings.data_dir is None else Path(settings.data_dir)
-    return load_data(settings.data, folder, settings.image_size, settings.cutout, settings.workers)
 
 
 def _calibrate(run: Run, method: Layerwise, whole: nn.Module) -> nn.Module:

@@ -201,13 +201,11 @@ def _environment(plan: Plan, device: str | None) -> dict[str, str]:
 def _sentence(log: Path, status: int) -> str:
     """What the cell said last, or how it ended where it said nothing."""
     if status < 0:
-        return (
-            f"ended by {signal.Signals(-status).name} (for want of memory?); start the sweep again to go on, see {log}"
-        )
+        return f"ended by {signal.Signals(-status).name} (for want of memory?); start the same command again to go on, see {log}"
     lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     last = lines[-1] if lines else ""
     if status in (2, 3) and last.startswith("perspective: "):
         return last.removeprefix("perspective: ").removeprefix("check failed: ")
     if status == INTERRUPTED:
-        return "interrupted; start the sweep again to go on"
+        return "interrupted; start the same command again to go on"
     return f"ended with exit status {status}; see {log}"

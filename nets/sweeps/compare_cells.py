@@ -13,6 +13,7 @@ from typing import Any, final
 
 from nets.gauge import parse_budget
 from nets.sweeps.cells import Outcome, Plan, make_folders, run_cells, teller
+from nets.sweeps.first_look import refuse_unusable
 from nets.sweeps.grid import Cell
 from nets.sweeps.protocol import Protocol, lay_out_dense, lay_out_methods
 from nets.training.run_folder import COMMAND, read_json
@@ -50,8 +51,10 @@ class Compared:
 def run_protocol(
     protocol: Protocol, out: Path, jobs: tuple[int, int], devices: tuple[str, ...] | None
 ) -> tuple[Compared, ...]:
-    """Every method cell, in order. jobs: dense trainings and prunings at a time. KeyboardInterrupt stops all of them."""
+    """Every method cell, in order. jobs: dense trainings and prunings at a time. KeyboardInterrupt stops all of them.
+    InputError: what no cell could start with."""
     dense, cells = lay_out_dense(protocol), lay_out_methods(protocol, out)
+    refuse_unusable([cell for cell in (*dense, *cells) if not (out / cell.name / "config.json").is_file()])
     make_folders((*dense, *cells), out)
     failed: dict[int, str] = {}
     if dense:
@@ -70,10 +73,10 @@ def run_protocol(
 
 
 def _recorded(cells: Sequence[Cell], plan: Plan) -> Sequence[Cell]:
-    """The cells; each has its command in its folder, as it was first run."""
+    """The cells; each has its command in its folder, as it was when the cell began to train."""
     for cell in cells:
         folder = (plan.out / cell.name).resolve()
-        if not (folder / COMMAND).is_file():
+        if not all((folder / name).is_file() for name in ("config.json", COMMAND)):
             words = cell.arguments((), folder, resume=False)
             write_text(folder / COMMAND, f"OMP_NUM_THREADS={plan.threads} perspective {shlex.join(words)}\n")
     return cells

@@ -30,7 +30,10 @@ def parse_own(texts: Sequence[str], methods: Sequence[str]) -> Mapping[str, Mapp
         if not (colon and equals and word) or name not in OPTIONS:
             raise InputError(f"--own {text!r} is not METHOD:FLAG=VALUE, for example greg2:lr=0.001")
         if method not in methods:
-            raise InputError(f"--own {text!r}: {method} is not among --methods {','.join(methods)}")
+            known = ",".join(methods)
+            raise InputError(
+                f"--own {text!r}: {method} is not among --methods {known}; add it there, or leave this out"
+            )
         if name in COMMON:
             raise InputError(
                 f"--own {text!r}: {flag(name)} must be the same for all methods; leave it out, or say it for all"

@@ -160,7 +160,8 @@ def kind_of(name: str) -> type[Method]:
     """The method of that name; InputError where there is none."""
     found = next((kind for kind in METHODS if kind.name == name), None)
     if found is None:
-        raise InputError(f"unknown method {name!r}; choose one of {', '.join(kind.name for kind in METHODS)}")
+        names = ", ".join(kind.name for kind in METHODS if kind.prunes)
+        raise InputError(f"unknown method {name!r}; choose one of {names}")
     return found
 
 

@@ -32,6 +32,7 @@ def describe_protocol(protocol: Protocol) -> list[str]:
         "last epoch.",
         f"Flags of every cell: {flags}.",
         describe_rates(protocol),
+        describe_shares(protocol),
         *describe_own(protocol.own),
     ]
 
@@ -50,3 +51,17 @@ def describe_rates(protocol: Protocol) -> str:
             told = f"{run.optimizer_of('regularise')} from {run.lr:g}, then {after} in a schedule of its own"
         alike.setdefault(told, []).append(method)
     return "Learning rates: " + "; ".join(f"{', '.join(names)}: {told}" for told, names in alike.items()) + "."
+
+
+def describe_shares(protocol: Protocol) -> str:
+    """How a budget is shared out among the layers, methods that are alike together."""
+    alike: dict[str, list[str]] = {}
+    for method in protocol.methods:
+        asked = {**protocol.shared, **protocol.own.get(method, {})}.get("allocation")
+        told = "its own choice" if kind_of(method).calibrates else str(asked or kind_of(method).allocation)
+        alike.setdefault(told, []).append(method)
+    return (
+        "Shares of the layers (--allocation): "
+        + "; ".join(f"{', '.join(m)}: {told}" for told, m in alike.items())
+        + "."
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from nets.data import load_data
 from nets.datasets.batches import epoch_generator
 from nets.datasets.images import Images
 from nets.groups import ChannelGroups, channel_groups
@@ -15,6 +16,12 @@ from nets.settings import Settings
 from nets.training.phase import Run, train_phase
 from nets.weights import load_weights
 from perspective.errors import InputError
+
+
+def load_images(settings: Settings) -> Images:
+    """The data set that the settings name."""
+    folder = None if settings.data_dir is None else Path(settings.data_dir)
+    return load_data(settings.data, folder, settings.image_size, settings.cutout, settings.workers)
 
 
 def fresh_network(settings: Settings, data: Images, phase: str) -> nn.Module:

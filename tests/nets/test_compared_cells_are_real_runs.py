@@ -15,7 +15,7 @@ from nets.commands.compare import compare
 from nets.saving import load
 from nets.sweeps import cells as sweep_cells
 from nets.sweeps.cells import Outcome
-from perspective import CheckFailed
+from perspective import CheckFailed, InputError
 
 call = called(compare, raises=False)
 
@@ -203,3 +203,49 @@ def test_a_dense_network_that_failed_is_said_in_the_rows_of_its_seed(tmp_path, m
         ("resnet20", "spr", 1),
     ]
     assert started == ["dense_seed-0", "dense_seed-1", NAMES[0], NAMES[2]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--data", "cifar10", "--data-dir", "empty"], "empty"),
+        (["--weights", "whole", "--net", "resnet20", "--data", "digits", "--width", 4], "--width"),
+        (["--weights", "file.safetensors", "--net", "resnet20", "--data", "digits"], "file.safetensors"),
+    ],
+)
+def test_data_and_weights_that_no_cell_can_use_are_refused_before_any(
+    tmp_path, monkeypatch, arguments, sentence, undisturbed
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    shutil.copytree(undisturbed / "dense_seed-0", tmp_path / "whole")
+    shutil.copy(tmp_path / "whole" / "model" / "weights.safetensors", tmp_path / "file.safetensors")
+    outcome = call("--methods", "spr", "--budget", "macs=0.5", *arguments, "--out", tmp_path / "out")
+    assert isinstance(outcome.exception, InputError)
+    assert sentence in str(outcome.exception)
+    assert not (tmp_path / "out").exists()
+    assert outcome.stdout == ""
+
+
+def test_the_recorded_command_is_that_of_the_run_not_of_an_earlier_start(undisturbed, tmp_path, monkeypatch):
+    """A cell that could not start, then did with another flag, is told with that flag."""
+    monkeypatch.setattr(sweep_cells.subprocess, "Popen", Forked)
+    monkeypatch.setattr(Forked, "die", {NAMES[0]: "nets.train.load_images"})
+    run = [
+        "--methods",
+        "spr",
+        "--budget",
+        "macs=0.5",
+        "--weights",
+        undisturbed / "dense_seed-0",
+        "--out",
+        tmp_path / "out",
+    ]
+    first = call(*run, *SMALL)
+    assert "1 of 1 cells" in str(first.exception)
+    monkeypatch.setattr(Forked, "die", {})
+    again = call(*run, *SMALL, "--lr", 0.03)
+    assert again.exit_code == 0, again.exception
+    command = json.loads((tmp_path / "out" / "compare.json").read_text())["cells"][0]["command"]
+    assert "--lr 0.03" in command
+    assert json.loads((tmp_path / "out" / NAMES[0] / "config.json").read_text())["lr"] == 0.03

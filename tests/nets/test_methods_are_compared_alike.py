@@ -72,6 +72,17 @@ def test_a_flag_of_one_method_is_of_no_other():
     assert told[-2:] == ["Only spr: lr 0.5, allocation price.", "Only magnitude: coupled True."]
 
 
+def test_the_reader_is_told_how_every_method_shares_the_budget_out():
+    methods = ("spr", "magnitude", "lq", "layerwise", "random")
+    own = parse_own(["spr:allocation=error", "random:allocation=price"], methods)
+    told = "Shares of the layers (--allocation): "
+    assert told + "spr: error; magnitude: even; lq, random: price; layerwise: its own choice." in describe_protocol(
+        protocol(methods=methods, own=own)
+    )
+    for_all = protocol(methods=methods, shared={**protocol().shared, "allocation": "error"})
+    assert told + "spr, magnitude, lq, random: error; layerwise: its own choice." in describe_protocol(for_all)
+
+
 @pytest.mark.parametrize("continues", [False, True])
 def test_a_rate_of_its_own_leaves_the_fine_tuning_that_of_all(continues):
     shared = {**protocol().shared, "optimizer": "nesterov"} | ({"finetune_schedule": "continue"} if continues else {})
