@@ -39,7 +39,7 @@ from nets.training.dense import load_dense, load_images, on_cpu, placed
 from nets.training.phase import Run, train_phase
 from nets.training.progress import EpochBars
 from nets.training.regularise import teacher_of
-from nets.training.result import finish
+from nets.training.result import channels_by_layer, finish
 from nets.training.run_folder import describe_environment, prepare_folder, read_json, write_json
 from nets.training.statistics import reestimate_statistics
 from perspective.errors import CheckFailed, InputError
@@ -144,6 +144,7 @@ def run_cell(settings: Settings, out: Path, sparse: bool) -> dict[str, Any]:
         smaller, run.facts["difference"] = prune_by_reference(
             plain.eval(), example.cpu(), settings.budget_asked, settings.floor
         )
+        run.facts["layers"] = channels_by_layer(channel_groups(plain, example.cpu()), smaller)
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
         lr = settings.lr if settings.continues else settings.finetune_lr

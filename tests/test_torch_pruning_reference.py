@@ -72,6 +72,8 @@ def test_a_run_of_the_reference_keeps_to_the_comparisons_protocol(tmp_path):
     assert phases == ["regularise", "finetune"]
     assert result["budget"]["reached"] <= 0.5
     assert result["equality"]["max_abs_logit_difference"] <= 1e-4
+    assert {layer["name"]: layer["before"] for layer in result["layers"]}["layer1.0.conv1"] == 3
+    assert sum(layer["after"] for layer in result["layers"]) < sum(layer["before"] for layer in result["layers"])
 
 
 @pytest.mark.parametrize("sparse", [False, True])
