@@ -15,10 +15,10 @@ import torch
 from nets.training.memory import keep_freed_memory
 
 kept = keep_freed_memory() if sys.argv[1] == "keep" else None
-pages = 40 * 4 * 2**20 // resource.getpagesize()
+pages = 4 * 40 * 2**20 // resource.getpagesize()
 
 def blocks():
-    return [torch.zeros(2**20) for _ in range(40)]  # 4 MB each: freed when the list goes
+    return [torch.zeros(10 * 2**20) for _ in range(4)]  # 40 MB each: glibc never learns to keep blocks above 32 MB
 
 blocks()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -59,7 +59,7 @@ def small_world():
         patch.setattr(nets.networks, "ALL", known)
         patch.setattr(nets.description, "ALL", known)
         patch.setitem(nets.settings.CHOICES, "net", tuple(net.__name__ for net in known))
-        patch.setattr(nets.train, "_data", lambda settings: data)
+        patch.setattr(nets.train, "load_images", lambda settings: data)
         patch.setattr(nets.budget, "LOOKS", 2)  # for channels to give back: looks are what takes the time
         patch.setattr(nets.training.result, "write_report", lambda out: None)
         yield
