@@ -147,7 +147,7 @@ def run_cell(settings: Settings, out: Path, sparse: bool) -> dict[str, Any]:
         run.facts["layers"] = channels_by_layer(channel_groups(plain, example.cpu()), smaller)
         smaller = placed(smaller, settings, device)
         reestimate_statistics(smaller, run)
-        lr = settings.lr if settings.continues else settings.finetune_lr
+        lr = settings.lr_after_removal
         train_phase(
             run,
             "finetune",

@@ -214,6 +214,11 @@ class Settings:
         """Do the regularised phase and the fine-tuning share one schedule?"""
         return self.finetune_schedule == "continue"
 
+    @property
+    def lr_after_removal(self) -> float:
+        """First learning rate of the fine-tuning; in a shared schedule the rate at which that begins."""
+        return self.lr if self.continues else self.finetune_lr
+
     def rates(self, lr: float, phase: str = "regularise", done: int = 0) -> Schedule:
         """The schedule of a phase that starts with `lr`. done: epochs of the regularised phase, which a fine-tuning that
         shares its schedule goes on behind."""

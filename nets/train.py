@@ -207,10 +207,10 @@ def _finetuning(run: Run, method: Method) -> tuple[int, float, int]:
     early hands its epochs and its rate over."""
     settings = run.settings
     if not method.regularises:
-        return settings.finetune_epochs, settings.lr if settings.continues else settings.finetune_lr, 0
+        return settings.finetune_epochs, settings.lr_after_removal, 0
     done = run.facts["regularise_epochs"]
     if settings.continues:
-        return settings.finetune_epochs + settings.epochs - done, settings.lr, done
+        return settings.finetune_epochs + settings.epochs - done, settings.lr_after_removal, done
     reached = settings.rates(settings.lr).rate(done, settings.epochs) if done < settings.epochs else 0.0
     return settings.finetune_epochs + settings.epochs - done, max(settings.finetune_lr, reached), done
 

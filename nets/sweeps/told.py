@@ -1,5 +1,7 @@
 """What a reader of a comparison's table must know of its protocol, in sentences."""
 
+from collections.abc import Mapping
+
 from nets.sweeps.own_flags import describe_own
 from nets.sweeps.protocol import Protocol, after_removal, filled, kind_of
 
@@ -38,30 +40,34 @@ def describe_protocol(protocol: Protocol) -> list[str]:
 
 
 def describe_rates(protocol: Protocol) -> str:
-    """Which optimizer and first rate each method trains with, methods that are alike together."""
-    alike: dict[str, list[str]] = {}
+    """Which optimizer and first rate each method trains with."""
+    told = {}
     for method in protocol.methods:
         run = filled(protocol, method, {**after_removal(protocol, method), **protocol.own.get(method, {})})
-        after = f"{run.optimizer_of('finetune')} from {run.lr if run.continues else run.finetune_lr:g}"
+        after = f"{run.optimizer_of('finetune')} from {run.lr_after_removal:g}"
         if not kind_of(method).regularises:
-            told = f"{after} in one schedule"
-        elif run.continues:
-            told = f"{run.optimizer_of('regularise')} from {run.lr:g}, {after.partition(' ')[0]} after removal, in one schedule"
+            told[method] = f"{after} in one schedule"
+            continue
+        before = f"{run.optimizer_of('regularise')} from {run.lr:g}"
+        if run.continues:
+            told[method] = f"{before}, {run.optimizer_of('finetune')} after removal, in one schedule"
         else:
-            told = f"{run.optimizer_of('regularise')} from {run.lr:g}, then {after} in a schedule of its own"
-        alike.setdefault(told, []).append(method)
-    return "Learning rates: " + "; ".join(f"{', '.join(names)}: {told}" for told, names in alike.items()) + "."
+            told[method] = f"{before}, then {after} in a schedule of its own"
+    return "Learning rates: " + _methods_alike(told)
 
 
 def describe_shares(protocol: Protocol) -> str:
-    """How a budget is shared out among the layers, methods that are alike together."""
-    alike: dict[str, list[str]] = {}
+    """How a budget is shared out among the layers."""
+    told = {}
     for method in protocol.methods:
         asked = {**protocol.shared, **protocol.own.get(method, {})}.get("allocation")
-        told = "its own choice" if kind_of(method).calibrates else str(asked or kind_of(method).allocation)
-        alike.setdefault(told, []).append(method)
-    return (
-        "Shares of the layers (--allocation): "
-        + "; ".join(f"{', '.join(m)}: {told}" for told, m in alike.items())
-        + "."
-    )
+        told[method] = "its own choice" if kind_of(method).calibrates else str(asked or kind_of(method).allocation)
+    return "Shares of the layers (--allocation): " + _methods_alike(told)
+
+
+def _methods_alike(told: Mapping[str, str]) -> str:
+    """ "spr, greg2: words; magnitude: other words." """
+    alike: dict[str, list[str]] = {}
+    for method, words in told.items():
+        alike.setdefault(words, []).append(method)
+    return "; ".join(f"{', '.join(methods)}: {words}" for words, methods in alike.items()) + "."
